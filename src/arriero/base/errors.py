@@ -1,0 +1,203 @@
+"""Every way a request can fail: whose fault, which status, whether a retry can help.
+
+    GatewayError
+    +-- ClientError                     the caller can mend it
+    |   +-- BadRequest              400
+    |   |   +-- ContextLengthExceeded
+    |   |   +-- UnsupportedParameter
+    |   +-- Unauthorized            401
+    |   +-- Forbidden               403
+    |   +-- UnknownModel            404
+    |   +-- UnknownRoute            404
+    |   +-- MethodNotAllowed        405
+    |   +-- PayloadTooLarge         413
+    |   +-- ExpectationFailed       417
+    |   +-- RequestTimeout          408
+    |   +-- HeadersTooLarge         431
+    +-- BackendError                    a model server failed, and so did every other we could ask
+    |   +-- BackendFailed           502
+    |   +-- BackendTimeout          504
+    +-- NoBackend                   503 nobody could even be asked
+    +-- Draining                    503 this gateway is stopping
+    +-- InternalError               500 a defect of arriero
+
+The shape on the wire belongs to the dialects (`wire/openai_*`); the words here never name a
+backend's address, because they reach clients.
+"""
+
+from enum import Enum
+from typing import ClassVar
+
+
+class Fault(Enum):
+    """Who has to change something so that the request can succeed."""
+
+    CLIENT = "client"
+    BACKEND = "backend"
+    GATEWAY = "gateway"
+
+
+class GatewayError(Exception):
+    """A request's failure with all that a dialect needs to tell the client.
+
+    `retryable` speaks to the client: True lets its SDK try again, False stops it (the gateway
+    already tried everywhere), None leaves it to the status code.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    openai_type: ClassVar[str] = "server_error"
+    fault: ClassVar[Fault] = Fault.GATEWAY
+    retryable: ClassVar[bool | None] = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        hint: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.hint = hint
+        self.retry_after_s = retry_after_s
+
+    @property
+    def text(self) -> str:
+        """The message with its way out, as one line for a client."""
+        return f"{self.message} (hint: {self.hint})" if self.hint else self.message
+
+
+class ClientError(GatewayError):
+    """The request itself has to change."""
+
+    status = 400
+    code = "invalid_request"
+    openai_type = "invalid_request_error"
+    fault = Fault.CLIENT
+
+
+class BadRequest(ClientError):
+    """The request breaks the contract of its API; `param` says where."""
+
+
+class UnsupportedParameter(BadRequest):
+    """A parameter that no backend of ours can honour, and whose silent loss would change meaning."""
+
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(BadRequest):
+    """The prompt does not fit the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class Unauthorized(ClientError):
+    """No key, or not one we know."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class Forbidden(ClientError):
+    """A good key that may not do this."""
+
+    status = 403
+    code = "permission_denied"
+    openai_type = "permission_error"
+
+
+class UnknownModel(ClientError):
+    """No alias of that name, or none of the fleet's hosts has its model installed."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class UnknownRoute(ClientError):
+    """No such path."""
+
+    status = 404
+    code = "unknown_url"
+
+
+class MethodNotAllowed(ClientError):
+    """The path exists, the method does not; `allow` lists those that do."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class RequestTimeout(ClientError):
+    """The client took too long to send its request."""
+
+    status = 408
+    code = "request_timeout"
+    retryable = True
+
+
+class PayloadTooLarge(ClientError):
+    """A body over the configured limit."""
+
+    status = 413
+    code = "payload_too_large"
+
+
+class ExpectationFailed(ClientError):
+    """An `Expect` header that is not `100-continue` (RFC 9110, 10.1.1)."""
+
+    status = 417
+    code = "expectation_failed"
+
+
+class HeadersTooLarge(ClientError):
+    """A request head over the configured limit (RFC 6585, 5)."""
+
+    status = 431
+    code = "headers_too_large"
+
+
+class BackendError(GatewayError):
+    """Every backend that could be asked failed; the client's SDK must not multiply the attempts."""
+
+    status = 502
+    code = "backend_failed"
+    fault = Fault.BACKEND
+    retryable = False
+
+
+class BackendFailed(BackendError):
+    """A backend refused, broke off or answered nonsense."""
+
+
+class BackendTimeout(BackendError):
+    """A backend stayed silent longer than a configured timeout."""
+
+    status = 504
+    code = "backend_timeout"
+
+
+class NoBackend(GatewayError):
+    """No backend of this model may be asked now: all are down or ejected."""
+
+    status = 503
+    code = "no_backend_available"
+    fault = Fault.BACKEND
+    retryable = True
+
+
+class Draining(GatewayError):
+    """This gateway is going down and takes no new work."""
+
+    status = 503
+    code = "shutting_down"
+    retryable = True
+
+
+class InternalError(GatewayError):
+    """A defect in arriero; the log has the traceback under the request id."""
+
+    retryable = False

@@ -1,0 +1,1 @@
+"""Configuration: file bytes to frozen settings, and every mistake with its position."""

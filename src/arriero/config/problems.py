@@ -1,0 +1,30 @@
+"""What a configuration file can be told: errors that stop, notes that explain."""
+
+from typing import Literal
+
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True, order=True):
+    """One finding at one place; lines and columns count from 1."""
+
+    line: int
+    column: int
+    message: str
+    hint: str | None = None
+    severity: Literal["error", "note"] = "error"
+
+    def render(self, path: str) -> str:
+        """Return `path:line:column: message` and, indented below it, the hint."""
+        word = "" if self.severity == "error" else "note: "
+        head = f"{path}:{self.line}:{self.column}: {word}{self.message}"
+        return f"{head}\n  hint: {self.hint}" if self.hint else head
+
+
+class ConfigError(Exception):
+    """A file that must not be run, with every mistake found in it, in file order."""
+
+    def __init__(self, path: str, problems: list[Problem]) -> None:
+        self.path = path
+        self.problems = sorted(problems)
+        super().__init__("\n".join(problem.render(path) for problem in self.problems))

@@ -1,0 +1,165 @@
+"""The internal configuration: frozen settings, whichever vocabulary they were written in.
+
+Times are seconds, sizes are bytes, both say so in their names. Every field here is documented in
+docs/configuration.md; a test holds that.
+"""
+
+from typing import Literal
+
+import msgspec
+
+BackendKind = Literal["ollama", "openai"]
+Strategy = Literal["least-busy", "round-robin", "simple-shuffle"]
+Mode = Literal["chat", "completion", "embedding"]
+OptionValue = bool | int | float | str | tuple[str, ...]
+
+
+class Secret:
+    """A string that never shows itself: `repr`, `str` and the effective config print stars."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the secret; call it only where it is used."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """How long each phase of one attempt may take; defaults survive a cold load of minutes.
+
+    `load_s` is granted on top of the phase timeouts while the model is not yet resident on the
+    backend that was asked: cancelling a request aborts Ollama's load, so a short timeout with
+    retries would never finish one (research A2).
+    """
+
+    connect_s: float = 3.0
+    load_s: float = 600.0
+    first_token_s: float = 300.0
+    inter_token_s: float = 120.0
+    response_s: float = 1800.0
+    total_s: float = 3600.0
+
+
+class Backend(msgspec.Struct, frozen=True, kw_only=True):
+    """One model server. `name` is what logs and metrics call it; `url` has no trailing slash."""
+
+    name: str
+    url: str
+    kind: BackendKind = "ollama"
+    api_key: Secret | None = None
+    connections_max: int = 1024
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One place that serves an alias: a backend and the model's name there."""
+
+    backend: str
+    model: str
+    weight: float = 1.0
+    timeouts: Timeouts = Timeouts()
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One alias: what clients call it, where it runs, and what belongs to it and not to them.
+
+    `context` becomes Ollama's `num_ctx` and is the same on every host, because differing values
+    reload the model. `options` are defaults below what a client sends. Capabilities of None mean
+    "ask the backends".
+    """
+
+    name: str
+    routes: tuple[Route, ...]
+    mode: Mode | None = None
+    strategy: Strategy | None = None
+    retries: int | None = None
+    context: int | None = None
+    keep_alive: int | str | None = None
+    max_input_tokens: int | None = None
+    max_output_tokens: int | None = None
+    options: dict[str, OptionValue] = {}
+    tools: bool | None = None
+    vision: bool | None = None
+    thinking: bool | None = None
+    unsupported_tools: Literal["drop", "reject"] = "drop"
+    client_options: Literal["drop", "allow"] = "drop"
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """Certificate and key in PEM files; both are read again when they change."""
+
+    certificate: str
+    key: str
+    reload_check_s: float = 10.0
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """The listener and its limits."""
+
+    host: str = "127.0.0.1"
+    port: int = 4000
+    tls: Tls | None = None
+    head_bytes_max: int = 65_536
+    body_bytes_max: int = 67_108_864
+    connections_max: int = 16_384
+    pipelined_requests_max: int = 16
+    header_timeout_s: float = 15.0
+    body_idle_timeout_s: float = 30.0
+    keep_alive_idle_s: float = 120.0
+    write_stall_timeout_s: float = 120.0
+    heartbeat_s: float = 10.0
+    drain_timeout_s: float = 30.0
+
+
+class Routing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a backend is chosen, and when one is left out.
+
+    A transport failure ejects at once; an HTTP 5xx after `failures_max` in a row. The first
+    ejection lasts `ejection_s`, each following one twice as long, up to `ejection_max_s`.
+    """
+
+    strategy: Strategy = "least-busy"
+    retries: int = 2
+    failures_max: int = 3
+    ejection_s: float = 5.0
+    ejection_max_s: float = 120.0
+    inventory_interval_s: float = 5.0
+    inventory_timeout_s: float = 5.0
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may call. Without a master key every call is refused."""
+
+    master_key: Secret | None = None
+    metrics_public: bool = False
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """The access log: `access` is `stdout`, `stderr`, `off` or a file's path."""
+
+    access: str = "stdout"
+    flush_interval_s: float = 0.5
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings of one gateway. `digest` is the SHA-256 of the file it came from."""
+
+    backends: tuple[Backend, ...]
+    models: tuple[Model, ...]
+    server: Server = Server()
+    routing: Routing = Routing()
+    access: Access = Access()
+    log: Log = Log()
+    digest: str = ""

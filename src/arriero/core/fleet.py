@@ -1,0 +1,151 @@
+"""What is known of the fleet, and the leases by which its use is counted.
+
+Theory. A `Host` is one backend. `in_flight` counts the requests it is working on, whatever alias
+they came by: a counter per alias cannot see that a host is busy with another model (LiteLLM's
+fault 4, research 3). The only way to be counted is a `Lease`, and a lease is given back exactly
+once; `in_flight` is therefore always the number of leases that are out.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from arriero.config.settings import Backend, Model, Routing, Timeouts
+from arriero.core.health import Breaker, Cause
+
+
+class Installed(msgspec.Struct, frozen=True):
+    """A model on a host's disk. Empty capabilities mean that the host did not tell."""
+
+    digest: str = ""
+    capabilities: frozenset[str] = frozenset()
+
+
+class Resident(msgspec.Struct, frozen=True):
+    """A model in a host's memory; partial CPU offload shows as `size_vram < size`."""
+
+    context: int = 0
+    size_bytes: int = 0
+    size_vram_bytes: int = 0
+
+
+class Host:
+    """One backend as the gateway knows it. Written only by leases and the inventory."""
+
+    __slots__ = (
+        "breaker", "in_flight", "installed", "last_turn", "name", "resident", "served", "settings",
+        "version",
+    )  # fmt: skip
+
+    def __init__(self, settings: Backend, routing: Routing) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.breaker = Breaker(
+            failures_max=routing.failures_max,
+            ejection_s=routing.ejection_s,
+            ejection_max_s=routing.ejection_max_s,
+        )
+        self.in_flight = 0
+        self.served = 0  # leases ever given
+        self.last_turn = 0  # turn of the last lease: least recently used breaks ties
+        self.installed: dict[str, Installed] | None = None  # None: not known yet
+        self.resident: dict[str, Resident] = {}
+        self.version = ""
+
+    def has(self, model: str) -> bool:
+        """Say whether requests for `model` may go here; unknown inventories are given a chance."""
+        return self.installed is None or model in self.installed
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name} {self.breaker.state.name} in_flight={self.in_flight}>"
+
+
+class Target(msgspec.Struct, frozen=True, eq=False):
+    """One way to serve an alias: a host, the model's name there, and the route's settings."""
+
+    host: Host
+    model: str
+    weight: float
+    timeouts: Timeouts
+
+
+class Alias(msgspec.Struct, frozen=True, eq=False):
+    """What clients call a model, with all its targets and the settings that belong to it."""
+
+    name: str
+    settings: Model
+    targets: tuple[Target, ...]
+
+
+class Lease:
+    """The right to have one request on one host; counts from its making to its release."""
+
+    __slots__ = ("probe", "released", "target")
+
+    def __init__(self, target: Target, *, turn: int, now_s: float) -> None:
+        host = target.host
+        self.target = target
+        self.released = False
+        self.probe = host.breaker.on_try(now_s)
+        host.in_flight += 1
+        host.served += 1
+        host.last_turn = turn
+
+    def succeed(self) -> None:
+        """The host answered, be it a refusal of a bad request."""
+        self._release()
+        self.target.host.breaker.on_success(probe=self.probe)
+
+    def fail(self, now_s: float, cause: Cause) -> bool:
+        """The host failed; return True when that ejects it."""
+        self._release()
+        return self.target.host.breaker.on_failure(now_s, probe=self.probe, cause=cause)
+
+    def abandon(self, now_s: float) -> None:
+        """The request ended without a verdict on the host, as when the client left."""
+        self._release()
+        self.target.host.breaker.on_abandoned(now_s, probe=self.probe)
+
+    def _release(self) -> None:
+        assert not self.released, "a lease is released exactly once"
+        self.released = True
+        self.target.host.in_flight -= 1
+
+
+class Fleet:
+    """All hosts and aliases of one configuration."""
+
+    __slots__ = ("aliases", "hosts", "turn")
+
+    def __init__(
+        self,
+        backends: Iterable[Backend],
+        models: Iterable[Model],
+        routing: Routing,
+        known: dict[str, Host] | None = None,
+    ) -> None:
+        """Build the fleet; `known` hosts of an earlier configuration keep their state by name."""
+        self.turn = 0
+        self.hosts: dict[str, Host] = {}
+        for backend in backends:
+            old = (known or {}).get(backend.name)
+            keep = old is not None and old.settings == backend
+            self.hosts[backend.name] = old if keep and old else Host(backend, routing)
+        self.aliases: dict[str, Alias] = {}
+        for model in models:
+            targets = tuple(
+                Target(self.hosts[route.backend], route.model, route.weight, route.timeouts)
+                for route in model.routes
+            )
+            self.aliases[model.name] = Alias(model.name, model, targets)
+
+    def next_turn(self) -> int:
+        """Return the number of this routing decision."""
+        self.turn += 1
+        return self.turn
+
+
+def canonical_model_name(name: str) -> str:
+    """Return an Ollama model name with its tag: `llama3` is `llama3:latest`."""
+    last = name.rpartition("/")[2]
+    return name if ":" in last else f"{name}:latest"

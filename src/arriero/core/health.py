@@ -1,0 +1,111 @@
+r"""When a backend is left out, and how it comes back: a breaker per backend.
+
+Theory. A backend is AVAILABLE until it fails too often; then it is EJECTED for a time that
+doubles with each ejection. When that time is over it is PROBING: exactly one request is let
+through. Its success makes the backend AVAILABLE again, its failure ejects it for longer. A probe
+that ends without telling anything (the client left) gives the place to the next request.
+
+    state \\ event   SUCCESS     FAILURE            PROBE (given)   ABANDONED
+    AVAILABLE       AVAILABLE   AVAILABLE|EJECTED  --              AVAILABLE
+    EJECTED         EJECTED     EJECTED            PROBING         EJECTED
+    PROBING         AVAILABLE   EJECTED            --              EJECTED (due at once)
+
+`--` cannot happen: a probe is given only by `may_try`, and only to an EJECTED backend whose time
+is over. Late results of requests that began before an ejection do not lift it (EJECTED stays
+EJECTED on SUCCESS): a wedged host may still finish what it had begun.
+
+What counts as a failure is decided in `attempts`; a client's own bad request never gets here.
+"""
+
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """Where a backend stands; the figure is what the metric `arriero_backend_state` shows."""
+
+    AVAILABLE = 0
+    PROBING = 1
+    EJECTED = 2
+
+
+class Cause(IntEnum):
+    """What kind of failure it was; it decides how much patience there is."""
+
+    STATUS = 0  # an HTTP 5xx, an error in mid-stream: eject after `failures_max` in a row
+    SILENT = 1  # reset, timed out, broke off: eject at once, tries cost users time
+    REFUSED = 2  # no connection: eject at once, and probe as soon as it can be reached again
+
+
+class Breaker:
+    """One backend's availability. All methods are total; times are monotonic seconds."""
+
+    __slots__ = (
+        "_ejection_max_s", "_ejection_s", "_failures_max", "cause", "ejections", "failures",
+        "state", "until_s",
+    )  # fmt: skip
+
+    def __init__(self, *, failures_max: int, ejection_s: float, ejection_max_s: float) -> None:
+        self._failures_max = failures_max
+        self._ejection_s = ejection_s
+        self._ejection_max_s = ejection_max_s
+        self.state = State.AVAILABLE
+        self.failures = 0  # in a row
+        self.ejections = 0  # in a row; sets the next ejection's length
+        self.until_s = 0.0
+        self.cause = Cause.STATUS  # of the last ejection
+
+    def may_try(self, now_s: float) -> bool:
+        """Say whether a request may be sent now; changes nothing."""
+        if self.state is State.AVAILABLE:
+            return True
+        return self.state is State.EJECTED and now_s >= self.until_s
+
+    def on_try(self, now_s: float) -> bool:
+        """Note that a request is being sent; return True when it is the half-open probe."""
+        if self.state is State.EJECTED and now_s >= self.until_s:
+            self.state = State.PROBING
+            return True
+        return False
+
+    def on_success(self, *, probe: bool) -> None:
+        """A request was answered. Only a probe's success ends an ejection."""
+        if self.state is State.AVAILABLE:
+            self.failures = 0
+            self.ejections = 0
+        elif probe and self.state is State.PROBING:
+            self.state = State.AVAILABLE
+            self.failures = 0
+            # `ejections` is kept until a success in AVAILABLE: a host that flaps waits longer.
+
+    def on_failure(self, now_s: float, *, probe: bool, cause: Cause) -> bool:
+        """A request failed by the backend's fault; return True when this ejects it."""
+        self.failures += 1
+        if self.state is State.AVAILABLE:
+            if cause is Cause.STATUS and self.failures < self._failures_max:
+                return False
+        elif not (probe and self.state is State.PROBING):
+            return False
+        self.cause = cause
+        self._eject(now_s)
+        return True
+
+    def on_abandoned(self, now_s: float, *, probe: bool) -> None:
+        """A request ended without a verdict; a probe's place becomes free at once."""
+        if probe and self.state is State.PROBING:
+            self.state = State.EJECTED
+            self.until_s = now_s
+
+    def on_reachable(self, now_s: float) -> None:
+        """The inventory reached an ejected backend that had refused connections: probe it now.
+
+        Not a success, and no help for a silent one: a wedged Ollama answers `/api/*` for hours
+        (ollama #18370), so only a generation can clear it, when its time is over.
+        """
+        if self.state is State.EJECTED and self.cause is Cause.REFUSED:
+            self.until_s = min(self.until_s, now_s)
+
+    def _eject(self, now_s: float) -> None:
+        length_s = min(self._ejection_s * 2.0**self.ejections, self._ejection_max_s)
+        self.ejections = min(self.ejections + 1, 32)
+        self.state = State.EJECTED
+        self.until_s = now_s + length_s

@@ -1,0 +1,30 @@
+"""What one request came to: written once, by settle; read by metrics, the access log and usage."""
+
+import msgspec
+
+
+class Record(msgspec.Struct, gc=False):
+    """One request, from head to settlement. Times are seconds; no text of any prompt is in here."""
+
+    request_id: str = ""
+    method: str = ""
+    path: str = ""
+    status: int = 0
+    code: str = ""  # of the error, if any
+    alias: str = ""
+    backend: str = ""  # the one that answered, or failed last
+    operation: str = ""  # chat, completion, embedding, models, ...
+    client: str = ""  # peer address
+    principal: str = ""  # who asked: "master" until there are keys
+    stream: bool = False
+    attempts: int = 0  # backends asked
+    outcome: str = ""  # ok, client_error, backend_error, gateway_error, client_gone
+    started_unix_s: float = 0.0
+    duration_s: float = 0.0
+    first_token_s: float = -1.0  # since the start; -1: none was sent
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    ignored: str = ""  # parameters dropped by policy

@@ -1,0 +1,157 @@
+"""The structs in which every client dialect meets every backend dialect.
+
+A client dialect decodes bytes into `Chat`, `Completion` or `Embedding`; a backend dialect encodes
+those and decodes what comes back into `Chunk` or `Vectors`. Nothing is ever translated pairwise.
+None always means "the client did not say", so that a model's own defaults stay in force.
+"""
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class Part(msgspec.Struct, gc=False, frozen=True):
+    """A piece of a message's content: text, or an image as base64 with its media type."""
+
+    text: str = ""
+    image_base64: str = ""
+    image_type: str = ""
+
+
+class ToolCall(msgspec.Struct, gc=False):
+    """A function call by the model; `arguments` is a JSON object as text, `id` begins `call_`."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct):
+    """One turn. `content` is a string when it is text only, which is the common case."""
+
+    role: Role
+    content: str | list[Part] = ""
+    thinking: str = ""
+    tool_calls: list[ToolCall] = []
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+
+class Tool(msgspec.Struct, gc=False):
+    """A function the model may call; `parameters` is its JSON schema, unread."""
+
+    name: str
+    description: str = ""
+    parameters: msgspec.Raw = msgspec.Raw(b"{}")
+    strict: bool | None = None
+
+
+class Sampling(msgspec.Struct, gc=False):
+    """How to draw tokens; None keeps the model's own default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: list[str] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repeat_penalty: float | None = None
+    max_tokens: int | None = None
+
+
+class Chat(msgspec.Struct, kw_only=True):
+    """A conversation to continue.
+
+    `format` is raw JSON: `"json"` or a schema. `think` is a switch or a level. `ignored` names the
+    parameters that were dropped by policy and are told in a response header. `model_options` are
+    Ollama options a client sent on its own (num_ctx and the like), `keep_alive` likewise; the
+    alias decides whether they count.
+    """
+
+    model: str
+    messages: list[Message]
+    stream: bool = False
+    include_usage: bool = False
+    sampling: Sampling
+    tools: list[Tool] = []
+    tool_choice: msgspec.Raw | None = None
+    parallel_tool_calls: bool | None = None
+    format: msgspec.Raw | None = None
+    format_name: str = ""
+    think: bool | str | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
+    continue_final_message: bool = False
+    model_options: dict[str, msgspec.Raw] = {}
+    keep_alive: int | str | None = None
+    user: str = ""
+    ignored: list[str] = []
+
+
+class Completion(msgspec.Struct, kw_only=True):
+    """A prompt to continue through the model's template, with an optional suffix (fill in)."""
+
+    model: str
+    prompt: str
+    suffix: str = ""
+    echo: bool = False
+    stream: bool = False
+    include_usage: bool = False
+    sampling: Sampling
+    logprobs: int | None = None
+    model_options: dict[str, msgspec.Raw] = {}
+    keep_alive: int | str | None = None
+    user: str = ""
+    ignored: list[str] = []
+
+
+class Embedding(msgspec.Struct, kw_only=True):
+    """Texts to embed; `encoding` is how the client wants its vectors written."""
+
+    model: str
+    inputs: list[str]
+    dimensions: int | None = None
+    encoding: Literal["float", "base64"] = "float"
+    model_options: dict[str, msgspec.Raw] = {}
+    keep_alive: int | str | None = None
+    user: str = ""
+    ignored: list[str] = []
+
+
+CanonicalRequest = Chat | Completion | Embedding
+
+
+class Usage(msgspec.Struct, gc=False):
+    """Token counts of one answer; `cached_tokens` are part of `prompt_tokens`."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class Chunk(msgspec.Struct, gc=False):
+    """A piece of an answer; a whole answer is a stream of one chunk.
+
+    `finish_reason` and `usage` stand on the last one. `error` is what a backend said instead of
+    finishing. `logprobs` is a JSON array in OpenAI's per-token shape.
+    """
+
+    content: str = ""
+    thinking: str = ""
+    tool_calls: list[ToolCall] = []
+    logprobs: msgspec.Raw | None = None
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    error: str | None = None
+
+
+class Vectors(msgspec.Struct):
+    """Embeddings, one list of floats for each input, in order."""
+
+    vectors: list[list[float]]
+    usage: Usage
