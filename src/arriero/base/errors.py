@@ -84,7 +84,7 @@ class BadRequest(ClientError):
 
 
 class UnsupportedParameter(BadRequest):
-    """A parameter that no backend of ours can honour, and whose silent loss would change meaning."""
+    """A parameter that no backend can honour and whose silent loss would change meaning."""
 
     code = "unsupported_parameter"
 
