@@ -29,8 +29,11 @@ class ToolCall(msgspec.Struct, gc=False):
     arguments: str
 
 
-class Message(msgspec.Struct):
-    """One turn. `content` is a string when it is text only, which is the common case."""
+class Message(msgspec.Struct, omit_defaults=True):
+    """One turn. `content` is a string when it is text only, which is the common case.
+
+    Encoding it leaves out what is empty, so that a text turn is already what Ollama reads.
+    """
 
     role: Role
     content: str | list[Part] = ""

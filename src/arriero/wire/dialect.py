@@ -66,14 +66,20 @@ class BackendDialect(Protocol):
     def encode(
         self, request: CanonicalRequest, upstream_model: str, model: Model
     ) -> tuple[bytes, bytes]:
-        """Return the path and the JSON body that ask for `request` of `upstream_model`."""
+        """Return the path and the JSON body that ask for `request` of `upstream_model`.
+
+        Raises BadRequest on what this kind of backend cannot be told at all.
+        """
         ...
 
-    def stream_decoder(self, request: CanonicalRequest) -> StreamDecoder:
-        """Return a decoder for the streamed answer to `request`."""
+    def stream_decoder(self, request: CanonicalRequest, id_seed: str = "") -> StreamDecoder:
+        """Return a decoder for the streamed answer to `request`.
+
+        `id_seed` makes the ids of tool calls unique where the backend gives none of its own.
+        """
         ...
 
-    def decode_answer(self, request: CanonicalRequest, body: bytes) -> Chunk:
+    def decode_answer(self, request: CanonicalRequest, body: bytes, id_seed: str = "") -> Chunk:
         """Return the whole answer. Raises ValueError on what is not one."""
         ...
 
@@ -83,4 +89,8 @@ class BackendDialect(Protocol):
 
     def decode_failure(self, status: int, body: bytes) -> Failure:
         """Return what an answer with a status other than 200 means."""
+        ...
+
+    def decode_stream_error(self, text: str) -> Failure:
+        """Return what a chunk's `error` means: the backend gave up after its 200."""
         ...

@@ -1,0 +1,132 @@
+"""Canonical requests as bodies for Ollama's native API.
+
+Fields: https://github.com/ollama/ollama/blob/main/docs/api.md. What the client did not say is left
+out, so that the model's own parameters stay in force; Ollama's OpenAI path forces temperature and
+top_p to 1 instead. `raw`, `template`, `system` and `_debug_render_only` are never sent: they are
+levers on the prompt that belong to the host's owner.
+"""
+
+import msgspec
+
+from arriero.config.settings import Model
+from arriero.wire.canonical import Chat, Completion, Embedding, Message, Tool
+from arriero.wire.ollama_messages import TurnBody, turns
+from arriero.wire.ollama_options import Options, keep_alive, options
+
+# Levels of other APIs, as the nearest that Ollama knows: low, medium, high, max.
+_THINK_LEVELS: dict[str, bool | str] = {
+    "none": False,
+    "minimal": "low",
+    "xhigh": "max",
+    "ultra": "max",
+}
+
+
+class _Function(msgspec.Struct, gc=False, omit_defaults=True):
+    name: str
+    parameters: msgspec.Raw
+    description: str = ""
+
+
+class _Tool(msgspec.Struct, gc=False):
+    type: str
+    function: _Function
+
+
+class _ChatBody(msgspec.Struct, gc=False, omit_defaults=True):
+    model: str
+    messages: list[Message] | list[Message | TurnBody]
+    stream: bool  # always said: Ollama streams when it is not
+    options: Options = {}
+    tools: list[_Tool] = []
+    format: msgspec.Raw | None = None
+    think: bool | str | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
+    keep_alive: int | str | None = None
+
+
+class _GenerateBody(msgspec.Struct, gc=False, omit_defaults=True):
+    model: str
+    prompt: str
+    stream: bool
+    suffix: str = ""
+    options: Options = {}
+    logprobs: bool = False
+    top_logprobs: int = 0
+    keep_alive: int | str | None = None
+
+
+class _EmbedBody(msgspec.Struct, gc=False, omit_defaults=True):
+    model: str
+    input: list[str]
+    truncate: bool  # Ollama cuts silently by default; an honest 400 is better than lost text
+    dimensions: int | None = None
+    options: Options = {}
+    keep_alive: int | str | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def chat_body(chat: Chat, upstream_model: str, model: Model) -> bytes:
+    """Return the body of `POST /api/chat`. Raises BadRequest on tool calls that are not JSON."""
+    return _encode(
+        _ChatBody(
+            upstream_model,
+            turns(chat.messages),
+            chat.stream,
+            options(chat, model),
+            _tools(chat) if chat.tools else [],
+            chat.format,
+            _think(chat.think),
+            chat.logprobs,
+            chat.top_logprobs,
+            keep_alive(chat, model),
+        )
+    )
+
+
+def generate_body(completion: Completion, upstream_model: str, model: Model) -> bytes:
+    """Return the body of `POST /api/generate`, which puts the prompt through the template."""
+    return _encode(
+        _GenerateBody(
+            upstream_model,
+            completion.prompt,
+            completion.stream,
+            completion.suffix,
+            options(completion, model),
+            completion.logprobs is not None,
+            completion.logprobs or 0,
+            keep_alive(completion, model),
+        )
+    )
+
+
+def embed_body(embedding: Embedding, upstream_model: str, model: Model) -> bytes:
+    """Return the body of `POST /api/embed`."""
+    return _encode(
+        _EmbedBody(
+            upstream_model,
+            embedding.inputs,
+            truncate=False,
+            dimensions=embedding.dimensions,
+            options=options(embedding, model),
+            keep_alive=keep_alive(embedding, model),
+        )
+    )
+
+
+def _think(think: bool | str | None) -> bool | str | None:  # noqa: FBT001  # it is the field's own type
+    return _THINK_LEVELS.get(think, think) if isinstance(think, str) else think
+
+
+def _tools(chat: Chat) -> list[_Tool]:
+    # Ollama does not know tool_choice; "none" is the one value that leaving tools out honours.
+    if chat.tool_choice is not None and bytes(chat.tool_choice) == b'"none"':
+        return []
+    return [_tool(tool) for tool in chat.tools]
+
+
+def _tool(tool: Tool) -> _Tool:
+    return _Tool("function", _Function(tool.name, tool.parameters, tool.description))
