@@ -7,7 +7,6 @@ import msgspec
 
 from arriero.wire.canonical import (
     CanonicalRequest,
-    Chat,
     Chunk,
     FinishReason,
     ToolCall,
@@ -17,6 +16,7 @@ from arriero.wire.canonical import (
 from arriero.wire.ndjson import LineSplitter
 from arriero.wire.parsing import parse
 from arriero.wire.refusal import error_text
+from arriero.wire.tool_call_ids import ToolCallIds
 
 LINE_BYTES_MAX = 16_777_216  # a tool call's arguments come in one line
 
@@ -132,18 +132,12 @@ class LineDecoder:
 
 
 class _Answer:
-    """What one answer's chunks have in common: the tool calls so far and their ids.
+    """What the chunks of one answer have in common: the tool calls so far and their ids."""
 
-    Ids must differ within an answer and between the turns of a conversation. Without a seed the
-    number of turns so far serves as one.
-    """
+    __slots__ = ("_ids",)
 
-    __slots__ = ("_count", "_prefix")
-
-    def __init__(self, request: CanonicalRequest, id_seed: str = "") -> None:
-        turn = len(request.messages) if isinstance(request, Chat) else 0
-        self._prefix = f"call_{id_seed or turn}_"
-        self._count = 0
+    def __init__(self, request: CanonicalRequest, id_seed: str) -> None:
+        self._ids = ToolCallIds(request, id_seed)
 
     def chunk(self, line: _Line) -> Chunk | None:
         """Return the line's chunk, None when it says nothing; ValueError when it is no answer."""
@@ -169,19 +163,14 @@ class _Answer:
         return chunk if says else None
 
     def _call(self, call: _Call) -> ToolCall:
-        self._count += 1
-        given = call.id or ""
-        return ToolCall(
-            id=given if given.startswith("call_") else f"{self._prefix}{self._count}",
-            name=call.function.name,
-            arguments=_arguments(call.function.arguments),
-        )
+        arguments = _arguments(call.function.arguments)
+        return ToolCall(self._ids.name(call.id), call.function.name, arguments)
 
     def _finish_reason(self, done_reason: str | None) -> FinishReason:
         """Return OpenAI's word; "load" and "unload" end an answer without a prompt."""
         if done_reason == "length":
             return "length"
-        return "tool_calls" if self._count else "stop"
+        return "tool_calls" if self._ids.count else "stop"
 
 
 def _arguments(raw: msgspec.Raw) -> str:

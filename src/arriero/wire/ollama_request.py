@@ -11,7 +11,8 @@ import msgspec
 from arriero.config.settings import Model
 from arriero.wire.canonical import Chat, Completion, Embedding, Message, Tool
 from arriero.wire.ollama_messages import TurnBody, turns
-from arriero.wire.ollama_options import Options, keep_alive, options
+from arriero.wire.ollama_options import keep_alive, options
+from arriero.wire.sampling import Options
 
 # Levels of other APIs, as the nearest that Ollama knows: low, medium, high, max.
 _THINK_LEVELS: dict[str, bool | str] = {

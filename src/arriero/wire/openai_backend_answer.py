@@ -15,16 +15,26 @@ from arriero.wire.canonical import (
     Chunk,
     FinishReason,
     ToolCall,
-    Usage,
     Vectors,
 )
-from arriero.wire.openai_logprobs import Logprobs, token_logprobs
+from arriero.wire.openai_backend_event import (
+    CallFragment,
+    Choice,
+    Event,
+    Function,
+    Message,
+    UsageBody,
+    canonical_usage,
+    decode_event,
+    event_error,
+)
+from arriero.wire.openai_logprobs import token_logprobs
 from arriero.wire.parsing import parse
-from arriero.wire.refusal import error_text
 from arriero.wire.sse import EventSplitter
 from arriero.wire.tool_call_ids import ToolCallIds
 
 EVENT_BYTES_MAX = 16_777_216
+TOOL_CALLS_MAX = 1024
 TOOL_CALLS_CHARS_MAX = 16_777_216  # all arguments of one answer together
 
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -36,54 +46,7 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 }
 _GAVE_UP = frozenset({"abort", "error"})  # vLLM, when its engine dropped the request
 
-# msgspec cannot decode into `Raw | None`, so an absent field is an empty Raw, and null says "null".
-_ABSENT = msgspec.Raw(b"")
-_NOTHING = frozenset({b"", b"null"})
 _FLOAT_BYTES = 4
-
-
-class _Function(msgspec.Struct, gc=False):
-    name: str | None = None
-    arguments: str | dict[str, object] | None = None
-
-
-class _Call(msgspec.Struct, gc=False):
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Message(msgspec.Struct, gc=False):
-    """A stream's delta or a whole message. `reasoning` is vLLM's name, the longer llama.cpp's."""
-
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[_Call] | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    delta: _Message | None = None
-    message: _Message | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-    logprobs: Logprobs | None = None
-
-
-class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: msgspec.Raw = _ABSENT
 
 
 class _Embedding(msgspec.Struct, gc=False):
@@ -93,10 +56,20 @@ class _Embedding(msgspec.Struct, gc=False):
 
 class _Embeddings(msgspec.Struct, gc=False):
     data: list[_Embedding]
-    usage: _Usage | None = None
+    usage: UsageBody | None = None
 
 
-_event = msgspec.json.Decoder(_Event)
+class _Gathered(msgspec.Struct):
+    """A tool call whose arguments are still coming."""
+
+    id: str
+    name: str = ""
+    pieces: list[str] = []
+
+    def whole(self) -> ToolCall:
+        return ToolCall(self.id, self.name, "".join(self.pieces) or "{}")
+
+
 _embeddings = msgspec.json.Decoder(_Embeddings)
 _encode = msgspec.json.Encoder().encode
 
@@ -122,13 +95,13 @@ class EventDecoder:
         if self._closed:
             return chunks
         for payload in self._split(data):
-            if payload.strip() == b"[DONE]":
+            if payload == b"[DONE]":
                 chunks.append(self._answer.last())
                 self._closed = self.finished = True
                 break
-            if not payload.strip():
+            if not payload:
                 continue
-            chunk = self._answer.chunk(parse(_event, payload))
+            chunk = self._answer.chunk(decode_event(payload))
             if chunk is None:
                 continue
             chunks.append(chunk)
@@ -145,16 +118,16 @@ class _Answer:
 
     def __init__(self, request: CanonicalRequest, id_seed: str) -> None:
         self._ids = ToolCallIds(request, id_seed)
-        self._calls: dict[int, ToolCall] = {}
+        self._calls: dict[int, _Gathered] = {}
         self._chars = 0
         self._finish_reason: str | None = None
-        self._usage: _Usage | None = None
+        self._usage: UsageBody | None = None
 
-    def chunk(self, event: _Event) -> Chunk | None:
+    def chunk(self, event: Event) -> Chunk | None:
         """Return what the event says now, None when nothing; ValueError when it is no answer."""
-        error = bytes(event.error)
-        if error not in _NOTHING:
-            return Chunk(error=error_text(error))
+        error = event_error(event)
+        if error is not None:
+            return Chunk(error=error)
         if event.usage is not None:
             self._usage = event.usage
         if not event.choices:
@@ -170,15 +143,15 @@ class _Answer:
         reason = _FINISH_REASONS.get(self._finish_reason, "stop")
         if self._calls and reason == "stop":
             reason = "tool_calls"
-        calls = [self._calls[index] for index in sorted(self._calls)]
-        return Chunk(tool_calls=calls, finish_reason=reason, usage=_usage(self._usage))
+        calls = [self._calls[index].whole() for index in sorted(self._calls)]
+        return Chunk(tool_calls=calls, finish_reason=reason, usage=canonical_usage(self._usage))
 
-    def _from_choice(self, choice: _Choice) -> Chunk | None:
+    def _from_choice(self, choice: Choice) -> Chunk | None:
         if choice.finish_reason is not None:
             if choice.finish_reason in _GAVE_UP:
                 return Chunk(error="the backend gave up the request")
             self._finish_reason = choice.finish_reason
-        message = choice.delta or choice.message or _Message(choice.text)
+        message = choice.delta or choice.message or Message(choice.text)
         for call in message.tool_calls or ():
             self._add(call)
         chunk = Chunk(
@@ -188,27 +161,28 @@ class _Answer:
         )
         return chunk if chunk.content or chunk.thinking or chunk.logprobs else None
 
-    def _add(self, fragment: _Call) -> None:
+    def _add(self, fragment: CallFragment) -> None:
         """Add a fragment to its call; the first one of an index carries id and name."""
-        function = fragment.function or _Function()
+        function = fragment.function or Function()
         index = fragment.index
         if index is None:  # servers that send whole calls leave it out
             index = len(self._calls) - (0 if function.name else 1)
         call = self._calls.get(index)
         if call is None:
-            call = self._calls[index] = ToolCall(self._ids.name(fragment.id), "", "")
-        arguments = _arguments(function.arguments)
-        self._chars += len(arguments) + len(function.name or "")
-        if self._chars > TOOL_CALLS_CHARS_MAX:
-            raise ValueError(f"the tool calls are longer than {TOOL_CALLS_CHARS_MAX} characters")
-        call.name += function.name or ""
-        call.arguments += arguments
+            call = self._calls[index] = _Gathered(self._ids.name(fragment.id))
+        piece = _arguments(function.arguments)
+        self._chars += len(piece)
+        if self._chars > TOOL_CALLS_CHARS_MAX or len(self._calls) > TOOL_CALLS_MAX:
+            raise ValueError("the tool calls of one answer are too many or too long")
+        call.name = call.name or function.name or ""
+        if piece:
+            call.pieces.append(piece)
 
 
 def decode_answer(request: CanonicalRequest, body: bytes, id_seed: str = "") -> Chunk:
     """Return the answer in a body that was not streamed. Raises ValueError on what is not one."""
     answer = _Answer(request, id_seed)
-    said = answer.chunk(parse(_event, body)) or Chunk()
+    said = answer.chunk(decode_event(body)) or Chunk()
     if said.error is not None:
         raise ValueError("the answer is an error")
     whole = answer.last()
@@ -222,7 +196,7 @@ def decode_vectors(body: bytes) -> Vectors:
     """Return the vectors of `/v1/embeddings`. Raises ValueError on what is none."""
     answer = parse(_embeddings, body)
     rows = sorted(answer.data, key=lambda row: row.index)
-    return Vectors([_vector(row.embedding) for row in rows], _usage(answer.usage))
+    return Vectors([_vector(row.embedding) for row in rows], canonical_usage(answer.usage))
 
 
 def _arguments(arguments: str | dict[str, object] | None) -> str:
@@ -240,11 +214,3 @@ def _vector(embedding: list[float] | str) -> list[float]:
     if len(data) % _FLOAT_BYTES:
         raise ValueError("a vector is not made of 32-bit floats")
     return list(struct.unpack(f"<{len(data) // _FLOAT_BYTES}f", data))
-
-
-def _usage(usage: _Usage | None) -> Usage:
-    if usage is None:
-        return Usage()
-    details = usage.prompt_tokens_details
-    cached = details.cached_tokens if details is not None else None
-    return Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)

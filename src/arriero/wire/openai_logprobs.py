@@ -4,6 +4,8 @@ Chats have a list of tokens under `content`. Completions have parallel lists, an
 llama.cpp writes the chat's there too.
 """
 
+from itertools import zip_longest
+
 import msgspec
 
 
@@ -43,14 +45,10 @@ def token_logprobs(logprobs: Logprobs) -> msgspec.Raw | None:
 
 
 def _zipped(tokens: list[str], logprobs: Logprobs) -> list[_TokenChoices]:
-    own = logprobs.token_logprobs or []
-    top = logprobs.top_logprobs or []
+    rows = zip_longest(tokens, logprobs.token_logprobs or (), logprobs.top_logprobs or ())
     return [
-        _TokenChoices(
-            token,
-            (own[i] if i < len(own) else None) or 0.0,  # a prompt's first token has none
-            None,
-            [_Token(*item) for item in (top[i] if i < len(top) else None or {}).items()],
-        )
-        for i, token in enumerate(tokens)
+        # A prompt's first token has no probability.
+        _TokenChoices(token, own or 0.0, None, [_Token(*item) for item in (top or {}).items()])
+        for token, own, top in rows
+        if token is not None
     ]

@@ -13,21 +13,21 @@ class NewlineNormalizer:
     In JSON a carriage return is always escaped, so a bare one in a stream is a line's end.
     """
 
-    __slots__ = ("_after_cr",)
+    __slots__ = ("after_cr",)
 
     def __init__(self) -> None:
-        self._after_cr = False
+        self.after_cr = False  # whether an LF at the start of the next piece is dropped
 
     def feed(self, data: bytes) -> bytes:
         """Return `data` with LF only."""
-        if not data or not (self._after_cr or b"\r" in data):
+        if not data or not (self.after_cr or b"\r" in data):
             return data
-        if self._after_cr and data.startswith(b"\n"):
+        if self.after_cr and data.startswith(b"\n"):
             data = data[1:]
             if not data:
-                self._after_cr = False
+                self.after_cr = False
                 return data
-        self._after_cr = data.endswith(b"\r")
+        self.after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
