@@ -33,7 +33,9 @@ Data goes to stdout, words to stderr. `NO_COLOR` is honoured. Exit codes: 0 good
 def commands(group: Any, path: str = "arriero") -> dict[str, Any]:
     """Return every command that can be called, by its full name."""
     found: dict[str, Any] = {}
-    for name, command in sorted(getattr(group, "commands", {}).items()):
+    names = group.list_commands(None) if hasattr(group, "list_commands") else []
+    for name in names:
+        command = group.get_command(None, name)
         if not command.hidden:
             found |= commands(command, f"{path} {name}") or {f"{path} {name}": command}
     return found
@@ -51,7 +53,7 @@ def row(option: Any) -> str:
     if option.param_type_name == "argument":
         name = f"`{option.human_readable_name}`"
     else:
-        value = "" if option.is_flag else f" {option.type.name.upper()}"
+        value = "" if option.is_flag else f" {option.metavar or 'VALUE'}"
         name = ", ".join(f"`{text}{value}`" for text in [*option.opts, *option.secondary_opts])
     meaning = " ".join((option.help or "").split())
     environment = f" (or `${option.envvar}`)" if option.envvar else ""

@@ -1,15 +1,46 @@
-"""The `arriero` command: one module per subcommand, gathered here.
+"""The `arriero` command: one module per subcommand, imported when it is asked for.
+
+`arriero NAME` is the function NAME of the module `arriero.cli.NAME`. What one command needs (Rich
+for tables, TLS for a client, the server) costs the others neither start-up time nor memory.
 
 Data goes to stdout, words to stderr. Exit codes: 0 good, 1 problems found, 2 wrong use,
 3 cannot tell.
 """
 
+from importlib import import_module
+from typing import Any
+
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from arriero import __version__
 
+COMMANDS = ("smoke", "status")
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and makes each when it is first asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's
+        """Return the names in the order of the help page."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002 - Typer's
+        """Return the command of that name, None when there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        single = typer.Typer(
+            add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+        )
+        single.command(cmd_name)(getattr(import_module(f"arriero.cli.{cmd_name}"), cmd_name))
+        command = typer.main.get_command(single)
+        assert isinstance(command, TyperCommand)
+        return command
+
+
 app = typer.Typer(
     name="arriero",
+    cls=LazyGroup,
     help="One OpenAI-compatible address in front of a fleet of model servers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

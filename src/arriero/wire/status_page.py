@@ -1,0 +1,46 @@
+"""The document of `GET /arriero/status`: the fleet as the gateway sees it at this moment.
+
+It stands behind the key like everything else, and names no backend's address.
+"""
+
+import msgspec
+
+
+class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One backend. `served` counts every lease given since the gateway started."""
+
+    name: str
+    kind: str
+    state: str
+    in_flight: int
+    served: int
+    version: str | None = None
+    models: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
+
+
+class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to serve an alias; `available` tells whether it would be asked now."""
+
+    backend: str
+    model: str
+    available: bool
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One alias, and what it can be routed to."""
+
+    name: str
+    mode: str | None = None
+    targets: tuple[TargetStatus, ...] = ()
+
+
+class StatusPage(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole page. `config_digest` is the SHA-256 of the configuration that is in force."""
+
+    version: str
+    config_digest: str
+    uptime_s: float
+    ready: bool
+    backends: tuple[BackendStatus, ...]
+    models: tuple[ModelStatus, ...]
