@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from arriero import __version__
 
-COMMANDS = ("smoke", "status")
+COMMANDS = ("check", "smoke", "status")
 
 
 class LazyGroup(TyperGroup):

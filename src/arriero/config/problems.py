@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 
-class Problem(msgspec.Struct, frozen=True, order=True):
+class Problem(msgspec.Struct, frozen=True):
     """One finding at one place; lines and columns count from 1."""
 
     line: int
@@ -13,6 +13,11 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     message: str
     hint: str | None = None
     severity: Literal["error", "note"] = "error"
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """The key that sorts problems by their place in the file."""
+        return self.line, self.column, self.message
 
     def render(self, path: str) -> str:
         """Return `path:line:column: message` and, indented below it, the hint."""
@@ -26,5 +31,5 @@ class ConfigError(Exception):
 
     def __init__(self, path: str, problems: list[Problem]) -> None:
         self.path = path
-        self.problems = sorted(problems)
+        self.problems = sorted(problems, key=lambda problem: problem.order)
         super().__init__("\n".join(problem.render(path) for problem in self.problems))

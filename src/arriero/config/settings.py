@@ -2,16 +2,38 @@
 
 Times are seconds, sizes are bytes, both say so in their names. Every field here is documented in
 docs/configuration.md; a test holds that.
+
+A field's type says what a file may write: the reader takes its keys, ranges and forms from here,
+so a new setting is a new field and a documented line. Constructing these structs checks nothing;
+`config.load` does.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 BackendKind = Literal["ollama", "openai"]
 Strategy = Literal["least-busy", "round-robin", "simple-shuffle"]
 Mode = Literal["chat", "completion", "embedding"]
 OptionValue = bool | int | float | str | tuple[str, ...]
+
+# `form` names the notation of config/forms.py in which a value may be written besides its plain
+# type. The upper bounds are far above any use; they keep a slip of the finger from meaning "never".
+Seconds = Annotated[float, Meta(gt=0, le=2_678_400, extra={"form": "duration"})]
+Bytes = Annotated[int, Meta(ge=1024, le=1_099_511_627_776, extra={"form": "size"})]
+Url = Annotated[str, Meta(extra={"form": "url"})]
+KeepAlive = Annotated[int | str, Meta(extra={"form": "keep-alive"})]
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Retries = Annotated[int, Meta(ge=0, le=16)]
+Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
+Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
+Text = Annotated[str, Meta(min_length=1, max_length=4096)]
+# What clients and model servers call a model: no blanks at the ends, no control characters.
+ModelName = Annotated[str, Meta(max_length=256, pattern=r"^(?!\s)[^\x00-\x1f\x7f]+(?<!\s)\Z")]
+# Backend names are metric labels and stand in log lines.
+BackendName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 
 
 class Secret:
@@ -44,30 +66,30 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     retries would never finish one (research A2).
     """
 
-    connect_s: float = 3.0
-    load_s: float = 600.0
-    first_token_s: float = 300.0
-    inter_token_s: float = 120.0
-    response_s: float = 1800.0
-    total_s: float = 3600.0
+    connect_s: Seconds = 3.0
+    load_s: Seconds = 600.0
+    first_token_s: Seconds = 300.0
+    inter_token_s: Seconds = 120.0
+    response_s: Seconds = 1800.0
+    total_s: Seconds = 3600.0
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """One model server. `name` is what logs and metrics call it; `url` has no trailing slash."""
 
-    name: str
-    url: str
+    name: BackendName
+    url: Url
     kind: BackendKind = "ollama"
     api_key: Secret | None = None
-    connections_max: int = 1024
+    connections_max: Count = 1024
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One place that serves an alias: a backend and the model's name there."""
 
-    backend: str
-    model: str
-    weight: float = 1.0
+    backend: BackendName
+    model: ModelName
+    weight: Weight = 1.0
     timeouts: Timeouts = Timeouts()
 
 
@@ -79,15 +101,15 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     "ask the backends".
     """
 
-    name: str
+    name: ModelName
     routes: tuple[Route, ...]
     mode: Mode | None = None
     strategy: Strategy | None = None
-    retries: int | None = None
-    context: int | None = None
-    keep_alive: int | str | None = None
-    max_input_tokens: int | None = None
-    max_output_tokens: int | None = None
+    retries: Retries | None = None
+    context: Tokens | None = None
+    keep_alive: KeepAlive | None = None
+    max_input_tokens: Tokens | None = None
+    max_output_tokens: Tokens | None = None
     options: dict[str, OptionValue] = {}
     tools: bool | None = None
     vision: bool | None = None
@@ -99,27 +121,27 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
     """Certificate and key in PEM files; both are read again when they change."""
 
-    certificate: str
-    key: str
-    reload_check_s: float = 10.0
+    certificate: Text
+    key: Text
+    reload_check_s: Seconds = 10.0
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """The listener and its limits."""
 
-    host: str = "127.0.0.1"
-    port: int = 4000
+    host: Text = "127.0.0.1"
+    port: Port = 4000
     tls: Tls | None = None
-    head_bytes_max: int = 65_536
-    body_bytes_max: int = 67_108_864
-    connections_max: int = 16_384
-    pipelined_requests_max: int = 16
-    header_timeout_s: float = 15.0
-    body_idle_timeout_s: float = 30.0
-    keep_alive_idle_s: float = 120.0
-    write_stall_timeout_s: float = 120.0
-    heartbeat_s: float = 10.0
-    drain_timeout_s: float = 30.0
+    head_bytes_max: Bytes = 65_536
+    body_bytes_max: Bytes = 67_108_864
+    connections_max: Count = 16_384
+    pipelined_requests_max: Count = 16
+    header_timeout_s: Seconds = 15.0
+    body_idle_timeout_s: Seconds = 30.0
+    keep_alive_idle_s: Seconds = 120.0
+    write_stall_timeout_s: Seconds = 120.0
+    heartbeat_s: Seconds = 10.0
+    drain_timeout_s: Seconds = 30.0
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,12 +152,12 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     strategy: Strategy = "least-busy"
-    retries: int = 2
-    failures_max: int = 3
-    ejection_s: float = 5.0
-    ejection_max_s: float = 120.0
-    inventory_interval_s: float = 5.0
-    inventory_timeout_s: float = 5.0
+    retries: Retries = 2
+    failures_max: Count = 3
+    ejection_s: Seconds = 5.0
+    ejection_max_s: Seconds = 120.0
+    inventory_interval_s: Seconds = 5.0
+    inventory_timeout_s: Seconds = 5.0
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,8 +170,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """The access log: `access` is `stdout`, `stderr`, `off` or a file's path."""
 
-    access: str = "stdout"
-    flush_interval_s: float = 0.5
+    access: Text = "stdout"
+    flush_interval_s: Seconds = 0.5
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
