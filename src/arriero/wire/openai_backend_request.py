@@ -108,7 +108,8 @@ def _put(body: Body, **fields: object) -> None:
 
 def _put_think(body: Body, think: bool | str | None) -> None:  # noqa: FBT001  # the field's type
     if isinstance(think, str):
-        body["reasoning_effort"] = think
+        # "max" is Ollama's level above OpenAI's three, and vLLM refuses a level it does not know.
+        body["reasoning_effort"] = "high" if think == "max" else think
     elif think is not None:
         body["chat_template_kwargs"] = {"enable_thinking": think}
 

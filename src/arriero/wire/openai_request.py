@@ -176,11 +176,10 @@ def _offer(fields: ChatBody) -> tuple[list[Tool], msgspec.Raw | None]:
         raise BadRequest(
             "functions cannot be sent together with tools", param="functions", hint="send tools"
         )
-    if fields.functions:
-        offered, raw, param = functions(fields.functions), fields.function_call, "function_call"
-    else:
-        offered, raw, param = tools(fields.tools or []), fields.tool_choice, "tool_choice"
-    choice = tool_choice(raw, offered, param)
+    offered = tools(fields.tools or []) or functions(fields.functions or [])
+    choice = tool_choice(fields.tool_choice, offered, "tool_choice")
+    if choice is None:
+        choice = tool_choice(fields.function_call, offered, "function_call")
     if not offered or (choice is not None and bytes(choice) == b'"none"'):
         return [], None
     return offered, choice
@@ -244,7 +243,7 @@ def _set_format(chat: Chat, fields: ChatBody) -> None:
 
 
 def _set_ollama_format(chat: Chat, raw: bytes) -> None:
-    if raw == _JSON or raw.startswith(b"{"):
+    if raw == bytes(_JSON) or raw.startswith(b"{"):
         chat.format = msgspec.Raw(raw)
     elif raw not in {b"", b"null", b'""'}:
         raise BadRequest('format: expected "json" or a JSON schema', param="format")
