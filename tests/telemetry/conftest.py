@@ -1,3 +1,5 @@
+"""A small fleet with its metrics, and a reader of the page they make."""
+
 from collections.abc import Callable
 
 import pytest

@@ -1,3 +1,5 @@
+"""One line of JSON a request, whatever is in it; bounded and documented."""
+
 import json
 import re
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""What is counted, and that labels stay bounded whatever clients send."""
+
 from collections.abc import Iterable
 
 import pytest

@@ -1,3 +1,5 @@
+"""The service's own log: one JSON object an event."""
+
 import io
 import json
 import logging

@@ -1,3 +1,5 @@
+"""Buckets: every value once, bounds included."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,3 +1,5 @@
+"""How lateness of the event loop is measured."""
+
 import asyncio
 import contextlib
 from collections.abc import Iterator

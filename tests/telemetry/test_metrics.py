@@ -1,3 +1,5 @@
+"""The page at /metrics, and its agreement with its document."""
+
 import re
 import subprocess
 import sys
@@ -9,10 +11,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.parser import text_string_to_metric_families
 
 from arriero import __version__
-from arriero.core.fleet import Fleet, Installed, Lease, Resident
+from arriero.core.fleet import Fleet, Lease
 from arriero.core.health import Cause
 from arriero.core.record import Record
 from arriero.telemetry.metrics import CONTENT_TYPE, Metrics
+from arriero.wire.inventory import Listed, Loaded
 
 Sample = Callable[..., float | None]
 
@@ -64,8 +67,8 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 def test_every_family_is_documented_with_kind_and_labels_and_vice_versa(
     metrics: Metrics, fleet: Fleet
 ) -> None:
-    fleet.hosts["a"].installed = {"m:1": Installed()}
-    fleet.hosts["a"].resident = {"m:1": Resident()}
+    fleet.hosts["a"].installed = {"m:1": Listed()}
+    fleet.hosts["a"].resident = {"m:1": Loaded()}
     fill(metrics)
     assert exported(metrics.render()) == documented()
 
@@ -115,13 +118,13 @@ def test_a_model_is_unknown_then_installed_then_resident(fleet: Fleet, sample: S
     host = fleet.hosts["a"]
     chat = {"backend": "a", "model": "m:1"}
     assert sample("arriero_model_installed", **chat) is None
-    host.installed = {"m:1": Installed(), "nobody routes here:1": Installed()}
+    host.installed = {"m:1": Listed(), "nobody routes here:1": Listed()}
     assert sample("arriero_model_installed", **chat) == 1
     assert sample("arriero_model_installed", backend="a", model="e:1") == 0
     assert sample("arriero_model_installed", backend="a", model="nobody routes here:1") is None
     assert sample("arriero_model_resident", **chat) == 0
     assert sample("arriero_model_memory_bytes", **chat, kind="vram") is None
-    host.resident = {"m:1": Resident(size_bytes=10, size_vram_bytes=6)}
+    host.resident = {"m:1": Loaded(size_bytes=10, size_vram_bytes=6)}
     assert sample("arriero_model_resident", **chat) == 1
     assert sample("arriero_model_memory_bytes", **chat, kind="total") == 10
     assert sample("arriero_model_memory_bytes", **chat, kind="vram") == 6

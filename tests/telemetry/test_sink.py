@@ -1,3 +1,5 @@
+"""Where lines go: files that move, writers that fail or get stuck."""
+
 import asyncio
 import json
 import os

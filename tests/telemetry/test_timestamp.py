@@ -1,3 +1,5 @@
+"""Moments as RFC 3339, to and fro."""
+
 import re
 from datetime import UTC, datetime
 

@@ -45,7 +45,7 @@ class GatewayError(Exception):
     """
 
     status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
+    code: str = "internal_error"
     openai_type: ClassVar[str] = "server_error"
     fault: ClassVar[Fault] = Fault.GATEWAY
     retryable: ClassVar[bool | None] = None
@@ -57,8 +57,11 @@ class GatewayError(Exception):
         param: str | None = None,
         hint: str | None = None,
         retry_after_s: int | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(message)
+        if code is not None:  # an instance may know better than its class
+            self.code = code
         self.message = message
         self.param = param
         self.hint = hint

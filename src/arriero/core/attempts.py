@@ -59,10 +59,10 @@ class Rule(NamedTuple):
 RULES: dict[End, Rule] = {
     End.ANSWERED: Rule(None, Next.STOP, GatewayError, ""),
     End.REFUSED: Rule(Cause.REFUSED, Next.ASK_FREELY, BackendFailed, "no backend can be reached"),
-    End.RESET: Rule(Cause.SILENT, Next.RETRY, BackendFailed, "the backend closed the connection"),
+    End.RESET: Rule(Cause.LOST, Next.RETRY, BackendFailed, "the backend closed the connection"),
     End.TIMED_OUT: Rule(Cause.SILENT, Next.RETRY, BackendTimeout, "the backend did not answer"),
     End.STALLED: Rule(Cause.SILENT, Next.RETRY, BackendTimeout, "the backend fell silent"),
-    End.BROKEN: Rule(Cause.SILENT, Next.RETRY, BackendFailed, "the backend broke off its answer"),
+    End.BROKEN: Rule(Cause.LOST, Next.RETRY, BackendFailed, "the backend broke off its answer"),
     End.MALFORMED: Rule(Cause.STATUS, Next.RETRY, BackendFailed, "the backend's answer is garbled"),
     End.FAILED: Rule(Cause.STATUS, Next.RETRY, BackendFailed, "the backend reported a failure"),
     End.BUSY: Rule(None, Next.ASK_FREELY, NoBackend, "every backend of this model is busy"),

@@ -25,20 +25,24 @@ from arriero.wire.canonical import CanonicalRequest, Chat, Completion
 _OPTIONAL_CALLS = frozenset({b'"auto"', b'"none"'})
 
 
-def adapt(request: CanonicalRequest, alias: Alias) -> list[str]:
-    """Fit `request` to what `alias` can do; return the names of the parameters dropped and told.
+def adapt(request: CanonicalRequest, alias: Alias) -> bool:
+    """Fit `request` to what `alias` can do; return True when that cost it its tools.
 
-    The request is changed in place, its `ignored` included. Raises BadRequest and
-    UnsupportedParameter, and has changed nothing then.
+    The request is changed in place; what was dropped and must be told is added to its `ignored`.
+    Raises BadRequest and UnsupportedParameter, and has changed nothing then.
     """
     if isinstance(request, Chat | Completion):
         _check_generation(alias)
     if not isinstance(request, Chat):
-        return []
+        return False
     _check_images(request, alias)
-    dropped = _drop_tools(request, alias) + _drop_thinking(request, alias)
-    request.ignored.extend(name for name in dropped if name not in request.ignored)
-    return dropped
+    lost_tools = _drop_tools(request, alias)
+    lost_thinking = _drop_thinking(request, alias)
+    if lost_tools:
+        request.ignored.append("tools")
+    if lost_thinking:
+        request.ignored.append("think")
+    return lost_tools
 
 
 def has_tools(alias: Alias) -> bool:
@@ -116,9 +120,9 @@ def _has_images(chat: Chat) -> bool:
     )
 
 
-def _drop_tools(chat: Chat, alias: Alias) -> list[str]:
+def _drop_tools(chat: Chat, alias: Alias) -> bool:
     if not chat.tools or has_tools(alias):
-        return []
+        return False
     choice = b'"auto"' if chat.tool_choice is None else bytes(chat.tool_choice)
     if choice not in _OPTIONAL_CALLS:
         raise UnsupportedParameter(
@@ -135,12 +139,11 @@ def _drop_tools(chat: Chat, alias: Alias) -> list[str]:
     chat.tools = []  # earlier calls and their results stay in the messages: they are its memory
     chat.tool_choice = None
     chat.parallel_tool_calls = None
-    # Who forbids all calls loses nothing with the tools.
-    return ["tools"] if choice == b'"auto"' else []
+    return choice == b'"auto"'  # who forbids all calls loses nothing with the tools
 
 
-def _drop_thinking(chat: Chat, alias: Alias) -> list[str]:
+def _drop_thinking(chat: Chat, alias: Alias) -> bool:
     if chat.think is None or has_thinking(alias):
-        return []
+        return False
     wanted, chat.think = chat.think, None
-    return ["think"] if wanted else []
+    return wanted is not False

@@ -10,23 +10,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from arriero.config.settings import Backend, Model, Routing, Timeouts
+from arriero.config.settings import Backend, Model, Route, Routing, Timeouts
 from arriero.core.health import Breaker, Cause
-
-
-class Installed(msgspec.Struct, frozen=True):
-    """A model on a host's disk. Empty capabilities mean that the host did not tell."""
-
-    digest: str = ""
-    capabilities: frozenset[str] = frozenset()
-
-
-class Resident(msgspec.Struct, frozen=True):
-    """A model in a host's memory; partial CPU offload shows as `size_vram < size`."""
-
-    context: int = 0
-    size_bytes: int = 0
-    size_vram_bytes: int = 0
+from arriero.wire.inventory import Listed, Loaded, full_name
 
 
 class Host:
@@ -48,8 +34,8 @@ class Host:
         self.in_flight = 0
         self.served = 0  # leases ever given
         self.last_turn = 0  # turn of the last lease: least recently used breaks ties
-        self.installed: dict[str, Installed] | None = None  # None: not known yet
-        self.resident: dict[str, Resident] = {}
+        self.installed: dict[str, Listed] | None = None  # None: not known yet
+        self.resident: dict[str, Loaded] = {}
         self.version = ""
 
     def has(self, model: str) -> bool:
@@ -124,20 +110,25 @@ class Fleet:
         routing: Routing,
         known: dict[str, Host] | None = None,
     ) -> None:
-        """Build the fleet; `known` hosts of an earlier configuration keep their state by name."""
-        self.turn = 0
-        self.hosts: dict[str, Host] = {}
-        for backend in backends:
-            old = (known or {}).get(backend.name)
-            keep = old is not None and old.settings == backend
-            self.hosts[backend.name] = old if keep and old else Host(backend, routing)
+        """Build the fleet; `known` hosts of an earlier configuration keep their state by name.
+
+        Turns go on where those hosts left off: counted from zero again, every new lease would look
+        older than the last one before the reload, and all ties would go to a single host.
+        """
+        self.hosts = {
+            backend.name: _kept_host((known or {}).get(backend.name), backend, routing)
+            for backend in backends
+        }
+        self.turn = max((host.last_turn for host in self.hosts.values()), default=0)
         self.aliases: dict[str, Alias] = {}
         for model in models:
-            targets = tuple(
-                Target(self.hosts[route.backend], route.model, route.weight, route.timeouts)
-                for route in model.routes
-            )
+            targets = tuple(self._target(route) for route in model.routes)
             self.aliases[model.name] = Alias(model.name, model, targets)
+
+    def _target(self, route: Route) -> Target:
+        host = self.hosts[route.backend]
+        model = full_name(route.model) if host.settings.kind == "ollama" else route.model
+        return Target(host, model, route.weight, route.timeouts)
 
     def next_turn(self) -> int:
         """Return the number of this routing decision."""
@@ -145,7 +136,13 @@ class Fleet:
         return self.turn
 
 
-def canonical_model_name(name: str) -> str:
-    """Return an Ollama model name with its tag: `llama3` is `llama3:latest`."""
-    last = name.rpartition("/")[2]
-    return name if ":" in last else f"{name}:latest"
+def _kept_host(old: Host | None, backend: Backend, routing: Routing) -> Host:
+    """Return the old host with the new routing's limits, or a new one if its settings changed."""
+    if old is None or old.settings != backend:
+        return Host(backend, routing)
+    old.breaker.set_limits(
+        failures_max=routing.failures_max,
+        ejection_s=routing.ejection_s,
+        ejection_max_s=routing.ejection_max_s,
+    )
+    return old

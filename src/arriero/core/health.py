@@ -32,8 +32,9 @@ class Cause(IntEnum):
     """What kind of failure it was; it decides how much patience there is."""
 
     STATUS = 0  # an HTTP 5xx, an error in mid-stream: eject after `failures_max` in a row
-    SILENT = 1  # reset, timed out, broke off: eject at once, tries cost users time
-    REFUSED = 2  # no connection: eject at once, and probe as soon as it can be reached again
+    LOST = 1  # the connection broke: eject at once, probe as soon as it can be reached again
+    REFUSED = 2  # no connection: the same
+    SILENT = 3  # timed out: eject at once, because tries cost users time, and serve it out
 
 
 class Breaker:
@@ -45,14 +46,20 @@ class Breaker:
     )  # fmt: skip
 
     def __init__(self, *, failures_max: int, ejection_s: float, ejection_max_s: float) -> None:
-        self._failures_max = failures_max
-        self._ejection_s = ejection_s
-        self._ejection_max_s = ejection_max_s
+        self.set_limits(
+            failures_max=failures_max, ejection_s=ejection_s, ejection_max_s=ejection_max_s
+        )
         self.state = State.AVAILABLE
         self.failures = 0  # in a row
         self.ejections = 0  # in a row; sets the next ejection's length
         self.until_s = 0.0
         self.cause = Cause.STATUS  # of the last ejection
+
+    def set_limits(self, *, failures_max: int, ejection_s: float, ejection_max_s: float) -> None:
+        """Change the limits, as a reload does; an ejection under way keeps its end."""
+        self._failures_max = failures_max
+        self._ejection_s = ejection_s
+        self._ejection_max_s = ejection_max_s
 
     def may_try(self, now_s: float) -> bool:
         """Say whether a request may be sent now; changes nothing."""
@@ -96,12 +103,12 @@ class Breaker:
             self.until_s = now_s
 
     def on_reachable(self, now_s: float) -> None:
-        """The inventory reached an ejected backend that had refused connections: probe it now.
+        """The inventory reached an ejected backend whose process had gone away: probe it now.
 
         Not a success, and no help for a silent one: a wedged Ollama answers `/api/*` for hours
         (ollama #18370), so only a generation can clear it, when its time is over.
         """
-        if self.state is State.EJECTED and self.cause is Cause.REFUSED:
+        if self.state is State.EJECTED and self.cause in (Cause.LOST, Cause.REFUSED):
             self.until_s = min(self.until_s, now_s)
 
     def _eject(self, now_s: float) -> None:

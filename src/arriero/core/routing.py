@@ -8,6 +8,7 @@ replayed.
 from collections.abc import Callable, Collection, Sequence
 
 from arriero.core.fleet import Alias, Host, Target
+from arriero.core.health import Cause
 
 StrategyFunction = Callable[[Sequence[Target], int], Target]
 
@@ -20,6 +21,21 @@ def candidates(alias: Alias, now_s: float, tried: Collection[Host] = ()) -> list
         if target.host not in tried
         and target.host.has(target.model)
         and target.host.breaker.may_try(now_s)
+    ]
+
+
+def last_resorts(alias: Alias, tried: Collection[Host]) -> list[Target]:
+    """Return the ejected targets worth asking before a request is given up.
+
+    Their processes may be back since, and a refused connection costs a millisecond; a user's
+    request costs more. Silent hosts are left out: trying one costs its whole timeout.
+    """
+    return [
+        target
+        for target in alias.targets
+        if target.host not in tried
+        and target.host.has(target.model)
+        and target.host.breaker.cause is not Cause.SILENT
     ]
 
 

@@ -1,0 +1,32 @@
+"""Questions about what can be served now."""
+
+import difflib
+
+from arriero.core.fleet import Fleet
+from arriero.core.health import State
+from arriero.core.routing import candidates
+
+
+def is_ready(fleet: Fleet, now_s: float) -> bool:
+    """Say whether at least one alias could be routed now, by a host known to have its model."""
+    return any(
+        target.host.installed is not None
+        for alias in fleet.aliases.values()
+        for target in candidates(alias, now_s)
+    )
+
+
+def retry_after_s(fleet: Fleet, now_s: float) -> int:
+    """Return whole seconds until the first ejected host may be tried again, from 1 to 60."""
+    waits = [
+        host.breaker.until_s - now_s
+        for host in fleet.hosts.values()
+        if host.breaker.state is not State.AVAILABLE
+    ]
+    return min(max(int(min(waits, default=1.0)) + 1, 1), 60)
+
+
+def suggest(fleet: Fleet, name: str) -> str | None:
+    """Return the alias that looks most like `name`, if any does."""
+    near = difflib.get_close_matches(name, fleet.aliases, n=1)
+    return near[0] if near else None

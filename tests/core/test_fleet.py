@@ -1,0 +1,254 @@
+"""Leases and reloads: what is counted is what is out, whatever happens in between."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from arriero.config.settings import Backend, BackendKind, Model, Route, Routing
+from arriero.core.fleet import Fleet, Host, Lease
+from arriero.core.health import Cause, State
+from arriero.wire.inventory import Listed
+
+NAMES = ("a", "b", "c")
+ROUTING = Routing(failures_max=2, ejection_s=5.0, ejection_max_s=20.0)
+
+
+def backend(name: str, port: int = 1) -> Backend:
+    return Backend(name=name, url=f"http://{name}:{port}")
+
+
+def model(name: str, *hosts: str) -> Model:
+    return Model(name=name, routes=tuple(Route(backend=host, model="m:1") for host in hosts))
+
+
+def new_fleet(known: dict[str, Host] | None = None, routing: Routing = ROUTING) -> Fleet:
+    return Fleet(
+        [backend(name) for name in NAMES],
+        [model("one", *NAMES), model("two", "c", "b")],
+        routing,
+        known,
+    )
+
+
+def take(fleet: Fleet, name: str, now_s: float = 0.0) -> Lease:
+    target = next(t for t in fleet.aliases["one"].targets if t.host.name == name)
+    return Lease(target, turn=fleet.next_turn(), now_s=now_s)
+
+
+# -- building
+
+
+def test_aliases_share_their_hosts() -> None:
+    fleet = new_fleet()
+    one, two = fleet.aliases["one"], fleet.aliases["two"]
+    assert [target.host.name for target in one.targets] == ["a", "b", "c"]
+    assert [target.host.name for target in two.targets] == ["c", "b"]
+    assert one.targets[2].host is two.targets[0].host is fleet.hosts["c"]
+    assert one.settings.name == one.name == "one"
+
+
+def test_a_target_carries_its_route() -> None:
+    route = Route(backend="a", model="m:1", weight=2.5)
+    fleet = Fleet([backend("a")], [Model(name="x", routes=(route,))], ROUTING)
+    (target,) = fleet.aliases["x"].targets
+    assert (target.model, target.weight, target.timeouts) == ("m:1", 2.5, route.timeouts)
+
+
+def test_an_unknown_inventory_is_given_a_chance() -> None:
+    host = new_fleet().hosts["a"]
+    assert host.has("m:1")
+    host.installed = {}
+    assert not host.has("m:1")
+    host.installed = {"m:1": Listed()}
+    assert host.has("m:1")
+
+
+def test_a_host_shows_its_state_to_a_debugger() -> None:
+    fleet = new_fleet()
+    take(fleet, "a")
+    assert repr(fleet.hosts["a"]) == "<Host a AVAILABLE in_flight=1>"
+
+
+# -- leases
+
+
+def test_a_lease_counts_from_taking_to_release() -> None:
+    fleet = new_fleet()
+    host = fleet.hosts["a"]
+    first, second = take(fleet, "a"), take(fleet, "a")
+    assert (host.in_flight, host.served, host.last_turn) == (2, 2, 2)
+    first.succeed()
+    second.abandon(0.0)
+    assert (host.in_flight, host.served) == (0, 2)
+
+
+@pytest.mark.parametrize("again", ["succeed", "fail", "abandon"])
+@pytest.mark.parametrize("first", ["succeed", "fail", "abandon"])
+def test_a_lease_is_released_once(first: str, again: str) -> None:
+    fleet = new_fleet()
+    lease = take(fleet, "a")
+    release(lease, first, 0.0)
+    with pytest.raises(AssertionError, match="exactly once"):
+        release(lease, again, 0.0)
+    assert fleet.hosts["a"].in_flight == 0
+
+
+def release(lease: Lease, how: str, now_s: float, cause: Cause = Cause.STATUS) -> bool:
+    if how == "succeed":
+        lease.succeed()
+        return False
+    if how == "fail":
+        return lease.fail(now_s, cause)
+    lease.abandon(now_s)
+    return False
+
+
+def test_failing_tells_of_an_ejection_once() -> None:
+    fleet = new_fleet()
+    first, second = take(fleet, "a"), take(fleet, "a")
+    assert first.fail(0.0, Cause.SILENT)
+    assert not second.fail(0.0, Cause.SILENT)
+
+
+def test_the_probe_is_marked_and_its_success_lifts_the_ejection() -> None:
+    fleet = new_fleet()
+    take(fleet, "a").fail(0.0, Cause.SILENT)
+    probe = take(fleet, "a", now_s=5.0)
+    late = take(fleet, "a", now_s=5.0)
+    assert (probe.probe, late.probe) == (True, False)
+    states = []
+    for lease in (late, probe):
+        lease.succeed()
+        states.append(fleet.hosts["a"].breaker.state)
+    assert states == [State.PROBING, State.AVAILABLE]
+
+
+# -- reloads
+
+
+def test_a_reload_keeps_unchanged_hosts_with_their_state() -> None:
+    old = new_fleet()
+    lease = take(old, "a")
+    old.hosts["b"].resident = {}
+    new = Fleet([backend("a"), backend("b", port=2)], [model("one", "a", "b")], ROUTING, old.hosts)
+    assert new.hosts["a"] is old.hosts["a"]
+    assert new.hosts["b"] is not old.hosts["b"]
+    assert new.hosts["a"].in_flight == 1
+    lease.succeed()
+    assert new.hosts["a"].in_flight == 0
+
+
+def test_a_reload_does_not_make_new_turns_look_old() -> None:
+    old = new_fleet()
+    for _ in range(1000):
+        take(old, "a").succeed()
+        take(old, "b").succeed()
+    new = new_fleet(old.hosts)
+    take(new, "a").succeed()
+    assert new.hosts["a"].last_turn > new.hosts["b"].last_turn
+
+
+def test_a_reload_brings_its_limits_to_kept_hosts() -> None:
+    old = new_fleet()
+    new = new_fleet(old.hosts, Routing(failures_max=1, ejection_s=7.0, ejection_max_s=9.0))
+    assert take(new, "a").fail(0.0, Cause.STATUS)
+    assert new.hosts["a"].breaker.until_s == 7.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "model_name"), [("ollama", "llama3:latest"), ("openai", "llama3")]
+)
+def test_ollama_models_get_their_tag(kind: BackendKind, model_name: str) -> None:
+    host = Backend(name="a", url="http://a", kind=kind)
+    route = Route(backend="a", model="llama3")
+    fleet = Fleet([host], [Model(name="x", routes=(route,))], ROUTING)
+    assert fleet.aliases["x"].targets[0].model == model_name
+
+
+# -- any history
+
+
+class LeaseMachine(RuleBasedStateMachine):
+    """Real leases beside a naive model: a list of what is out, and a count for each host."""
+
+    leases: Bundle[Lease] = Bundle("leases")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+        self.fleet = new_fleet()
+        self.out: list[Lease] = []
+        self.served: dict[Host, int] = dict.fromkeys(self.fleet.hosts.values(), 0)
+
+    @rule(target=leases, alias=st.sampled_from(["one", "two"]), pick=st.integers(0, 2))
+    def take(self, alias: str, pick: int) -> Lease:
+        targets = self.fleet.aliases[alias].targets
+        target = targets[pick % len(targets)]
+        due = target.host.breaker.state is State.EJECTED and target.host.breaker.may_try(self.now_s)
+        lease = Lease(target, turn=self.fleet.next_turn(), now_s=self.now_s)
+        assert lease.probe is due
+        self.out.append(lease)
+        self.served[target.host] += 1
+        return lease
+
+    @rule(
+        lease=consumes(leases),
+        how=st.sampled_from(["succeed", "fail", "abandon"]),
+        cause=st.sampled_from(Cause),
+    )
+    def release(self, lease: Lease, how: str, cause: Cause) -> None:
+        breaker = lease.target.host.breaker
+        before = (breaker.state, breaker.until_s)
+        ejected = release(lease, how, self.now_s, cause)
+        self.out.remove(lease)
+        if not lease.probe and before[0] is not State.AVAILABLE:
+            assert (breaker.state, breaker.until_s) == before  # late ends change no ejection
+        if ejected:
+            assert breaker.state is State.EJECTED
+            assert breaker.until_s > self.now_s
+        with pytest.raises(AssertionError, match="exactly once"):
+            release(lease, how, self.now_s, cause)
+
+    @rule(seconds=st.floats(0, 30))
+    def time_passes(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    @rule(name=st.sampled_from(NAMES))
+    def reachable(self, name: str) -> None:
+        self.fleet.hosts[name].breaker.on_reachable(self.now_s)
+
+    @rule(changed=st.sets(st.sampled_from(NAMES)), port=st.integers(1, 3))
+    def reload(self, changed: set[str], port: int) -> None:
+        old = self.fleet
+        backends = [
+            backend(name, port) if name in changed else host.settings
+            for name, host in old.hosts.items()
+        ]
+        models = [alias.settings for alias in old.aliases.values()]
+        self.fleet = Fleet(backends, models, ROUTING, old.hosts)
+        for name, host in self.fleet.hosts.items():
+            assert (host is old.hosts[name]) is (host.settings == old.hosts[name].settings)
+            self.served.setdefault(host, 0)
+
+    @invariant()
+    def counts_are_those_of_the_leases_out(self) -> None:
+        for host, served in self.served.items():
+            assert host.in_flight == sum(lease.target.host is host for lease in self.out)
+            assert host.served == served
+
+    @invariant()
+    def one_probe_is_out_exactly_while_probing(self) -> None:
+        for host in self.served:
+            probes = [lease for lease in self.out if lease.probe and lease.target.host is host]
+            assert len(probes) == (host.breaker.state is State.PROBING)
+
+    def teardown(self) -> None:
+        for lease in self.out:
+            lease.abandon(self.now_s)
+        assert all(host.in_flight == 0 for host in self.served)
+        assert all(host.breaker.state is not State.PROBING for host in self.served)
+
+
+TestLeases = LeaseMachine.TestCase
+TestLeases.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
