@@ -51,7 +51,7 @@ def default_of(option: Any) -> str:
 
 def row(option: Any) -> str:
     if option.param_type_name == "argument":
-        name = f"`{option.human_readable_name}`"
+        name = f"`{option.metavar or option.name.upper()}`"
     else:
         value = "" if option.is_flag else f" {option.metavar or 'VALUE'}"
         name = ", ".join(f"`{text}{value}`" for text in [*option.opts, *option.secondary_opts])

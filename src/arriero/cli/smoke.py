@@ -13,7 +13,7 @@ from arriero.app.client import AddressError
 from arriero.app.clock import SystemClock
 from arriero.app.smoke import evidence
 from arriero.app.smoke.finding import Finding, Verdict, outcome
-from arriero.app.smoke.steps import Plan, accept
+from arriero.app.smoke.steps import Plan, Run, accept
 from arriero.cli.access import GATEWAY_URL, KeyFile, KeyValue, UrlOption, fail, key_from
 
 COLOURS = {
@@ -24,57 +24,64 @@ COLOURS = {
 }
 
 
+Aliases = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ALIAS",
+        help="An alias that must be there and answer; may be repeated. All, if none.",
+    ),
+]
+EmbeddingAliases = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ALIAS", help="An alias that makes embeddings, where its name does not show it."
+    ),
+]
+Backends = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL",
+        help="An Ollama behind the gateway, to ask it too whether it served; may be repeated.",
+    ),
+]
+Requests = Annotated[
+    int,
+    typer.Option(min=1, max=100, metavar="N", help="How many requests overlap in the fan-out."),
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout",
+        min=1,
+        metavar="SECONDS",
+        help="How long a silence to bear; a cold load takes minutes.",
+    ),
+]
+PublicMetrics = Annotated[
+    bool, typer.Option("--public-metrics", help="/metrics is meant to need no key.")
+]
+EvidenceFolder = Annotated[
+    Path | None,
+    typer.Option("--evidence", metavar="DIR", help="Folder to write a bundle of evidence into."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the findings as JSON instead of a table.")
+]
+
+
 def smoke(
     *,
     url: UrlOption = GATEWAY_URL,
     key: KeyValue = None,
     key_file: KeyFile = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ALIAS",
-            help="An alias that must be there and answer; may be repeated. All, if none.",
-        ),
-    ] = None,
-    embedding: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ALIAS",
-            help="An alias that makes embeddings, where its name does not show it.",
-        ),
-    ] = None,
-    backend: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="URL",
-            help="An Ollama behind the gateway, to ask it too whether it served; may be repeated.",
-        ),
-    ] = None,
-    requests: Annotated[
-        int,
-        typer.Option(min=1, max=100, metavar="N", help="How many requests overlap in the fan-out."),
-    ] = 10,
-    timeout_s: Annotated[
-        float,
-        typer.Option(
-            "--timeout",
-            min=1,
-            metavar="SECONDS",
-            help="How long a silence to bear; a cold load takes minutes.",
-        ),
-    ] = 600.0,
-    public_metrics: Annotated[
-        bool, typer.Option("--public-metrics", help="/metrics is meant to need no key.")
-    ] = False,
-    evidence_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--evidence", metavar="DIR", help="Folder to write a bundle of evidence into."
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the findings as JSON instead of a table.")
-    ] = False,
+    model: Aliases = None,
+    embedding: EmbeddingAliases = None,
+    backend: Backends = None,
+    requests: Requests = 10,
+    timeout_s: Timeout = 600.0,
+    public_metrics: PublicMetrics = False,
+    evidence_dir: EvidenceFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Accept a gateway: go or no-go, by what its clients would see.
 
@@ -91,26 +98,29 @@ def smoke(
         public_metrics=public_metrics,
     )
     clock = SystemClock()
-    words = Console(stderr=True)
     try:
-        with words.status("starting") as spinner:
+        with Console(stderr=True).status("starting") as spinner:
             run, found = accept(plan, clock, lambda done: spinner.update(f"after: {done.step}"))
     except AddressError as wrong:
         fail(str(wrong), "--url http://HOST:4000", code=2)
+    if evidence_dir:
+        _write(evidence_dir, run, found, clock.unix_s())
+    end = outcome(found)
     if as_json:
         typer.echo(json.dumps(evidence.results(run, found), indent=2))
     else:
         show(found)
-    if evidence_dir:
-        try:
-            folder = evidence.write(evidence_dir, run, found, clock.unix_s())
-        except OSError as wrong:
-            fail(f"no evidence written: {wrong}", "give --evidence a folder you may write to")
-        typer.echo(f"evidence: {folder}", err=True)
-    end = outcome(found)
-    if not as_json:
         typer.echo(evidence.WORDS[end])
     raise typer.Exit(end.value)
+
+
+def _write(parent: Path, run: Run, found: list[Finding], unix_s: float) -> None:
+    try:
+        folder = evidence.write(parent, run, found, unix_s)
+    except OSError as wrong:
+        show(found)
+        fail(f"no evidence written: {wrong}", "give --evidence a folder you may write to")
+    typer.echo(f"evidence: {folder}", err=True)
 
 
 def show(found: list[Finding]) -> None:
