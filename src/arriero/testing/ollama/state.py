@@ -1,0 +1,56 @@
+"""What the handlers of one simulated host share."""
+
+from typing import Any
+
+from arriero.testing.clock import LoopClock, rfc3339
+from arriero.testing.faults import FaultBook
+from arriero.testing.ollama.engine import Engine
+from arriero.testing.ollama.models import SimModel
+from arriero.testing.ollama.names import parse
+from arriero.testing.ollama.scheduler import Scheduler
+from arriero.testing.ollama.settings import Settings
+from arriero.testing.ollama.stats import Stats
+
+
+class Refused(Exception):
+    """The request is answered with an HTTP error."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+class Host:
+    """One host: settings and installed models outlive a restart, the rest is `restart`'s."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = LoopClock()
+        self.faults = FaultBook(settings.seed)
+        self.stats = Stats()
+        self.models: dict[str, SimModel] = {}
+        self.installed_unix_s = self.clock.unix_s()
+        self.restart()
+
+    def install(self, model: SimModel) -> None:
+        """Put a model on the host, as a pull does; one of the same name is replaced."""
+        self.models[model.ref.key] = model
+
+    def remove(self, name: str) -> None:
+        """Take a model off the host; its runner, if any, goes with it."""
+        model = self.models.pop(parse(name).key)
+        self.scheduler.expire(model)
+
+    def restart(self) -> None:
+        """Begin with nothing loaded."""
+        self.scheduler = Scheduler(self.settings, self.stats)
+        self.engine = Engine(self.scheduler)
+
+    def find(self, name: str) -> SimModel | None:
+        """Return an installed model by a valid name."""
+        return self.models.get(parse(name).key)
+
+    def created_at(self) -> dict[str, Any]:
+        """Return the timestamp field of an answer."""
+        return {"created_at": rfc3339(self.clock.unix_s())}
