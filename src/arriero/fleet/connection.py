@@ -5,7 +5,7 @@ Raw protocol on purpose: a relayed chunk costs one parse and one call, no task, 
 
 import asyncio
 import re
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -52,8 +52,8 @@ class UpstreamConnection(asyncio.Protocol):
     """A connection that is idle (`sink` is None), busy, or closing."""
 
     __slots__ = (
-        "_complete", "_head", "_headed", "_owner", "_parser", "_pieces", "_read_paused", "gone",
-        "idle_since_s", "sink", "transport", "used",
+        "_complete", "_head", "_headed", "_keep_alive", "_owner", "_parser", "_pieces",
+        "_read_paused", "gone", "idle_since_s", "sink", "transport", "used",
     )  # fmt: skip
 
     def __init__(self, owner: ConnectionOwner) -> None:
@@ -66,6 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._head = b""  # of the current response, kept to judge how its body ends
         self._headed = False
+        self._keep_alive = False
         self._pieces: list[bytes] = []
         self._complete = False
         self._read_paused = False
@@ -123,8 +124,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport; uvloop and asyncio both set TCP_NODELAY by themselves."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
 
     def data_received(self, data: bytes) -> None:
         """Parse one read and pass on what it brought, in one call."""
@@ -185,6 +185,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Note the end; the read's remaining bytes come first."""
         if self._parser.get_status_code() >= FINAL_STATUS_MIN:
             self._complete = True
+            # Asked here and not later: after this callback llhttp forgets the message's flags.
+            self._keep_alive = self._parser.should_keep_alive()
 
     # -- inner
 
@@ -196,7 +198,7 @@ class UpstreamConnection(asyncio.Protocol):
         sink = self.sink
         assert sink is not None
         self.sink = None
-        if not self.gone and self._parser.should_keep_alive():
+        if not self.gone and self._keep_alive:
             self.resume()
             self._owner.on_idle(self)
         else:

@@ -1,1 +1,1 @@
-"""."""
+"""The data plane: listener, connection, pipeline, relay. Raw protocols, no task per request."""

@@ -1,0 +1,233 @@
+"""Run a gateway: start, serve, reload, drain, stop. One TaskGroup owns every task there is."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import ssl
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+
+import uvloop
+
+from arriero import __version__
+from arriero.app.build import build_gateway, build_runtime
+from arriero.app.clock import SystemClock
+from arriero.app.notify import notify
+from arriero.app.tls import keep_fresh, load_context
+from arriero.config.problems import ConfigError
+from arriero.config.settings import Config
+from arriero.core.catalog import is_ready
+from arriero.fleet.inventory import Inventory, report_digests
+from arriero.server.connection import ClientConnection
+from arriero.server.gateway import Gateway, Runtime
+from arriero.telemetry import events, looplag
+from arriero.telemetry import sink as log_sink
+
+SWEEP_INTERVAL_S = 0.25
+BACKLOG = 2048
+READY_POLL_S = 0.02
+
+Reload = Callable[[], Config]
+
+
+class Service:
+    """One running gateway."""
+
+    def __init__(self, config: Config, reload: Reload | None = None) -> None:
+        """Prepare to serve `config`; `reload` reads it anew and raises what it raises."""
+        self._config = config
+        self._reload = reload
+        self._clock = SystemClock()
+        self._log = events.configure(config.log.level)
+        self._stop = asyncio.Event()
+        self._tls: ssl.SSLContext | None = None
+        self._inventories: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._gateway: Gateway | None = None
+        self.listening = asyncio.Event()
+        self.port = 0
+
+    @property
+    def gateway(self) -> Gateway:
+        """The data plane, once `run` has begun."""
+        assert self._gateway is not None
+        return self._gateway
+
+    async def run(self) -> None:
+        """Serve until `stop`. Raises OSError if the address cannot be had."""
+        config = self._config
+        sink = log_sink.open_sink(config.log.access)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                runtime = build_runtime(config, self._clock, group.create_task)
+                gateway = build_gateway(runtime, self._clock, sink, self._log)
+                self._gateway = gateway
+                server = await self._listen(gateway)
+                tasks = [
+                    group.create_task(self._sweep(gateway)),
+                    group.create_task(
+                        log_sink.run(gateway.access_log, config.log.flush_interval_s)
+                    ),
+                    group.create_task(looplag.run(gateway.metrics, self._clock)),
+                ]
+                if config.server.tls is not None and self._tls is not None:
+                    tasks.append(group.create_task(keep_fresh(config.server.tls, self._tls)))
+                self._watch_backends(runtime, previous=None)
+                with self._signals(sink):
+                    self.listening.set()
+                    tasks.append(group.create_task(self._announce(gateway)))
+                    await self._stop.wait()
+                await self._drain(gateway, server)
+                for task in [*tasks, *self._inventories.values()]:
+                    task.cancel()
+        finally:
+            if sink is not None:
+                sink.close()
+
+    def stop(self) -> None:
+        """Begin the graceful end; a second call changes nothing."""
+        self._stop.set()
+
+    # -- start
+
+    async def _listen(self, gateway: Gateway) -> asyncio.Server:
+        settings = self._config.server
+        if settings.tls is not None:
+            self._tls = load_context(settings.tls)
+        gateway.date_line = _date_line(self._clock.unix_s())
+        server = await asyncio.get_running_loop().create_server(
+            lambda: ClientConnection(gateway),
+            settings.host,
+            settings.port,
+            ssl=self._tls,
+            backlog=BACKLOG,
+            reuse_address=True,
+        )
+        self.port = server.sockets[0].getsockname()[1]
+        self._log.info(
+            "listening",
+            extra={"host": settings.host, "port": self.port, "version": __version__},
+        )
+        return server
+
+    async def _announce(self, gateway: Gateway) -> None:
+        """Tell systemd once an alias can be routed: only then is the service worth anything."""
+        while not is_ready(gateway.runtime.fleet, self._clock.now_s()):  # noqa: ASYNC110 - polled
+            await asyncio.sleep(READY_POLL_S)
+        self._log.info(
+            "ready", extra={"after_s": round(self._clock.now_s() - gateway.started_s, 3)}
+        )
+        notify("READY=1")
+
+    def _watch_backends(self, runtime: Runtime, previous: Runtime | None) -> None:
+        """Start an inventory for each new backend, and end those of backends that are gone."""
+        assert self._group is not None
+        for name, task in list(self._inventories.items()):
+            if previous is None or runtime.fleet.hosts.get(name) is not previous.fleet.hosts[name]:
+                task.cancel()
+                del self._inventories[name]
+        for name, host in runtime.fleet.hosts.items():
+            if name not in self._inventories:
+                inventory = Inventory(
+                    host,
+                    runtime.pools[name],
+                    runtime.config.routing,
+                    self._clock,
+                    self.gateway.metrics.ejected,
+                )
+                self._inventories[name] = self._group.create_task(inventory.run())
+
+    # -- while it runs
+
+    async def _sweep(self, gateway: Gateway) -> None:
+        told: set[tuple[str, str, str]] = set()
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            gateway.date_line = _date_line(self._clock.unix_s())
+            gateway.sweep(self._clock.now_s())
+            report_digests(list(gateway.runtime.fleet.hosts.values()), told)
+
+    @contextlib.contextmanager
+    def _signals(self, sink: log_sink.Sink | None) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handlers: dict[signal.Signals, Callable[[], object]] = {
+            signal.SIGTERM: self.stop,
+            signal.SIGINT: self.stop,
+            signal.SIGHUP: self.reload,
+        }
+        if sink is not None:
+            handlers[signal.SIGUSR1] = sink.reopen
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    def reload(self) -> None:
+        """Read the configuration again and serve by it; a bad file changes nothing."""
+        if self._reload is None:
+            return
+        gateway = self.gateway
+        notify("RELOADING=1")
+        try:
+            config = self._reload()
+        except (ConfigError, OSError) as error:
+            self._log.error("reload refused", extra={"reason": str(error)})
+            gateway.metrics.reloaded(ok=False)
+        else:
+            self._swap(gateway, config)
+            gateway.metrics.reloaded(ok=True)
+        notify("READY=1")
+
+    def _swap(self, gateway: Gateway, config: Config) -> None:
+        assert self._group is not None
+        previous = gateway.runtime
+        runtime = build_runtime(config, self._clock, self._group.create_task, previous)
+        gateway.runtime = runtime
+        self._watch_backends(runtime, previous)
+        for name, pool in previous.pools.items():
+            if runtime.pools.get(name) is not pool:
+                pool.close()  # its busy connections end with their requests
+        self._log.info("reloaded", extra={"digest": config.digest})
+
+    # -- the end
+
+    async def _drain(self, gateway: Gateway, server: asyncio.Server) -> None:
+        """Take no more, let requests finish for `drain_timeout_s`, then close what is left."""
+        notify("STOPPING=1")
+        gateway.draining = True
+        server.close()
+        for connection in list(gateway.connections):
+            connection.drain()
+        limit_s = gateway.runtime.config.server.drain_timeout_s
+        self._log.info("draining", extra={"requests": gateway.metrics.requests_open})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while gateway.connections:  # noqa: ASYNC110 - polled
+                    await asyncio.sleep(READY_POLL_S)
+        for connection in list(gateway.connections):
+            connection.abort()
+        for pool in gateway.runtime.pools.values():
+            pool.abort()
+        await asyncio.sleep(0)  # let the aborted connections settle their requests
+        self._log.info("stopped", extra={"unfinished": gateway.metrics.requests_open})
+
+
+def _date_line(unix_s: float) -> bytes:
+    """Return the Date header (RFC 9110, 6.6.1), made once a sweep and not once a response."""
+    return f"Date: {formatdate(unix_s, usegmt=True)}\r\n".encode()
+
+
+def run(config: Config, reload: Reload | None = None) -> None:
+    """Serve `config` on a new event loop until SIGTERM or SIGINT."""
+
+    async def main() -> None:
+        await Service(config, reload).run()
+
+    logging.captureWarnings(capture=True)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

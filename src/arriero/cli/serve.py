@@ -1,0 +1,42 @@
+"""`arriero serve`: the service."""
+
+from pathlib import Path
+
+import msgspec
+import typer
+
+from arriero.config.problems import ConfigError
+from arriero.config.settings import Config
+
+
+def serve(
+    config: Path = typer.Option(..., "--config", "-c", help="The configuration file."),
+    host: str | None = typer.Option(None, help="Listen here instead of server.host."),
+    port: int | None = typer.Option(None, min=0, max=65535, help="... and on this port."),
+) -> None:
+    """Serve a configuration until SIGTERM; SIGHUP reads it again."""
+    from arriero.app.configfile import read_config  # noqa: PLC0415 - `--help` needs none of it
+    from arriero.app.run import run  # noqa: PLC0415
+
+    def load() -> Config:
+        loaded = read_config(config).config
+        changes = {"host": host, "port": port}
+        given = {name: value for name, value in changes.items() if value is not None}
+        return msgspec.structs.replace(
+            loaded, server=msgspec.structs.replace(loaded.server, **given)
+        )
+
+    try:
+        first = load()
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        typer.echo(f"{config}: {error.strerror or error}\n  hint: arriero check {config}", err=True)
+        raise typer.Exit(2) from None
+    try:
+        run(first, load)
+    except OSError as error:
+        where = f"{first.server.host}:{first.server.port}"
+        typer.echo(f"cannot listen on {where}: {error}\n  hint: ss -ltnp, or --port", err=True)
+        raise typer.Exit(1) from None

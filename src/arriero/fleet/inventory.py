@@ -1,0 +1,129 @@
+"""What each backend has and holds: polled, never asked for by a generation.
+
+A generation just to look would load models and evict others; LiteLLM's health check does that.
+One loop per backend asks `/api/tags` and `/api/ps` every interval, `/api/version` when the backend
+is new or was away, and writes what it learns into the `Host`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from arriero.base.clock import Clock
+from arriero.config.settings import Routing
+from arriero.core.fleet import Host
+from arriero.core.health import Cause
+from arriero.fleet.errors import UpstreamError
+from arriero.fleet.fetch import fetch
+from arriero.fleet.pool import Pool
+from arriero.wire.inventory import (
+    Listed,
+    decode_openai_models,
+    decode_ps,
+    decode_tags,
+    decode_version,
+)
+
+_log = logging.getLogger("arriero.fleet")
+
+STATUS_OK = 200
+STATUS_NOT_FOUND = 404
+
+
+class Inventory:
+    """Keeps one host's facts fresh."""
+
+    def __init__(
+        self,
+        host: Host,
+        pool: Pool,
+        routing: Routing,
+        clock: Clock,
+        on_ejected: Callable[[str], None],
+    ) -> None:
+        self._host = host
+        self._on_ejected = on_ejected
+        self._pool = pool
+        self._routing = routing
+        self._clock = clock
+        self.first_look = asyncio.Event()  # set when the first poll ended, well or not
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        while True:
+            await self.poll()
+            self.first_look.set()
+            await asyncio.sleep(self._routing.inventory_interval_s)
+
+    async def poll(self) -> None:
+        """Look once. A host that cannot be reached is a host that failed."""
+        try:
+            if self._host.settings.kind == "ollama":
+                await self._poll_ollama()
+            else:
+                await self._poll_openai()
+        except TimeoutError as error:  # before OSError, whose subclass it is
+            self._failed(error, Cause.STATUS)
+        except (OSError, UpstreamError) as error:
+            self._failed(error, Cause.REFUSED)
+        except ValueError as error:
+            self._failed(error, Cause.STATUS)
+        else:
+            self._host.breaker.on_reachable(self._clock.now_s())
+
+    async def _poll_ollama(self) -> None:
+        host = self._host
+        tags = decode_tags(await self._get(b"/api/tags"))
+        resident = decode_ps(await self._get(b"/api/ps"))
+        if not host.version or host.installed is None:
+            host.version = decode_version(await self._get(b"/api/version"))
+        host.installed = tags
+        host.resident = resident
+
+    async def _poll_openai(self) -> None:
+        status, body = await fetch(self._pool, b"/v1/models", self._routing.inventory_timeout_s)
+        if status == STATUS_NOT_FOUND:  # it keeps no list: take the configuration's word
+            self._host.installed = None
+            return
+        if status != STATUS_OK:
+            raise ValueError(f"/v1/models answered {status}")
+        self._host.installed = {name: Listed() for name in decode_openai_models(body)}
+
+    async def _get(self, path: bytes) -> bytes:
+        status, body = await fetch(self._pool, path, self._routing.inventory_timeout_s)
+        if status != STATUS_OK:
+            raise ValueError(f"{path.decode()} answered {status}")
+        return body
+
+    def _failed(self, error: Exception, cause: Cause) -> None:
+        """Mark the host. A late answer weighs less than none: a loading host is slow, not dead."""
+        host = self._host
+        if cause is Cause.REFUSED:
+            host.resident = {}  # if it comes back, it comes back cold
+            host.version = ""
+        if host.breaker.on_failure(self._clock.now_s(), probe=False, cause=cause):
+            self._on_ejected(host.name)
+            _log.warning(
+                "backend ejected",
+                extra={"backend": host.name, "reason": str(error) or type(error).__name__},
+            )
+
+
+def report_digests(hosts: list[Host], told: set[tuple[str, str, str]]) -> None:
+    """Log each pair of hosts that have different weights under one name, once.
+
+    `told` remembers what was logged. The same tag with another digest is another model, and users
+    would get either by chance.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    for host in hosts:
+        for name, listed in (host.installed or {}).items():
+            other, digest = first.setdefault(name, (host.name, listed.digest))
+            if digest and listed.digest and digest != listed.digest:
+                key = (name, other, host.name)
+                if key not in told:
+                    told.add(key)
+                    _log.warning(
+                        "same tag, different weights",
+                        extra={"model": name, "backends": [other, host.name]},
+                    )

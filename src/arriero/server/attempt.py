@@ -1,0 +1,241 @@
+"""One request on one backend: from the lease to the way it ended.
+
+An attempt dials or takes a connection, hands what arrives to a reader, and resumes its exchange
+once, with an `End`. It is the dialler and the sink of its connection; the exchange hears nothing
+else. Deadlines are looked at by the sweep, so that a chunk costs one attribute and no timer.
+"""
+
+from enum import IntEnum
+from typing import Protocol
+
+from arriero.core.attempts import END_OF_FAILURE, RULES, End
+from arriero.core.fleet import Lease
+from arriero.fleet.connection import UpstreamConnection
+from arriero.fleet.errors import UpstreamMalformed, UpstreamRefused
+from arriero.fleet.pool import Pool
+from arriero.server.gateway import Gateway, Leftover
+from arriero.wire.dialect import BackendDialect, Failure
+
+STATUS_OK = 200
+FAILURE_BYTES_MAX = 1_048_576
+
+
+class Reader(Protocol):
+    """What makes something of the answer's body."""
+
+    failure: Failure | None
+
+    def feed(self, data: bytes) -> End | None:
+        """Take in more of the body; an End says that the attempt is over before its body is."""
+        ...
+
+    def end(self) -> End:
+        """The body is complete: say how that ended."""
+        ...
+
+
+class Waiter(Protocol):
+    """The exchange, as its attempt sees it."""
+
+    gateway: Gateway
+
+    @property
+    def write_paused(self) -> bool:
+        """The client takes no more for now."""
+        ...
+
+    def resume(self, value: object) -> None:
+        """Go on with what was waited for."""
+        ...
+
+
+class Phase(IntEnum):
+    """Where an attempt stands; it only ever moves forward."""
+
+    DIALLING = 0
+    WAITING = 1  # sent, nothing of the answer yet
+    ANSWERING = 2
+    OVER = 3
+
+
+class Attempt:
+    """Sends `request` under `lease` and feeds `reader`; `waiter` is resumed with the End."""
+
+    __slots__ = (
+        "_connection", "_deadline_s", "_dialect", "_failed_body", "_fresh", "_pool", "_reader",
+        "_redialled", "_request", "_status", "_waiter", "failure", "lease", "phase",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        waiter: Waiter,
+        lease: Lease,
+        pool: Pool,
+        dialect: BackendDialect,
+        request: bytes,
+        reader: Reader,
+    ) -> None:
+        self._waiter = waiter
+        self._pool = pool
+        self._dialect = dialect
+        self._request = request
+        self._reader = reader
+        self._connection: UpstreamConnection | None = None
+        self._redialled = False
+        self._status = 0
+        self._failed_body = b""
+        self._deadline_s = 0.0
+        self._fresh = False
+        self.lease = lease
+        self.phase = Phase.DIALLING
+        self.failure: Failure | None = None
+
+    def start(self, now_s: float, wait_s: float) -> None:
+        """Send, on an idle connection or a new one; `wait_s` is granted for the first byte."""
+        self._deadline_s = now_s + wait_s
+        connection = self._pool.take()
+        if connection is None:
+            self._dial()
+        else:
+            self.on_connected(connection)
+
+    def _dial(self) -> None:
+        self.phase = Phase.DIALLING
+        self._pool.dial(self, self.lease.target.timeouts.connect_s)
+
+    # -- the dialler
+
+    def on_connected(self, connection: UpstreamConnection) -> None:
+        """Send on the connection, unless the exchange was given up while dialling."""
+        if self.phase is Phase.OVER:
+            self._pool.on_idle(connection)
+            return
+        self._connection = connection
+        self.phase = Phase.WAITING
+        connection.send(self._request, self)
+        if self._waiter.write_paused:
+            connection.pause()
+
+    def on_refused(self, error: UpstreamRefused) -> None:  # noqa: ARG002 - the dialler's signature
+        """There is no connection to be had."""
+        if self.phase is not Phase.OVER:
+            self._finish(End.REFUSED)
+
+    # -- the sink
+
+    def on_head(self, status: int) -> None:
+        """Note the status; the reader gets the body of a 200 only."""
+        self._status = status
+
+    def on_data(self, data: bytes) -> None:
+        """Feed the reader, or keep the body that explains a failure."""
+        self._fresh = True
+        if self.phase is Phase.OVER:
+            return
+        self.phase = Phase.ANSWERING
+        if self._status == STATUS_OK:
+            end = self._reader.feed(data)
+            if end is not None:
+                self._leave()
+                self._finish(end)
+        elif len(self._failed_body) < FAILURE_BYTES_MAX:
+            self._failed_body += data
+
+    def on_end(self) -> None:
+        """The response is complete."""
+        self._connection = None
+        if self.phase is Phase.OVER:
+            return
+        if self._status == STATUS_OK:
+            self._finish(self._reader.end())
+        else:
+            self.failure = self._dialect.decode_failure(self._status, self._failed_body)
+            self._finish(END_OF_FAILURE[self.failure.kind])
+
+    def on_lost(self, error: Exception) -> None:
+        """The connection broke: before an answer on a reused one, it was only stale."""
+        connection, self._connection = self._connection, None
+        if self.phase is Phase.OVER:
+            return
+        answered = connection is not None and connection.answered
+        if isinstance(error, UpstreamMalformed):
+            self._finish(End.MALFORMED)
+        elif answered:
+            self._finish(End.BROKEN)
+        elif connection is not None and connection.used > 1 and not self._redialled:
+            # The backend closed an idle connection just as we used it. RFC 9110, 9.2.2 lets a
+            # client repeat a request that it knows to be safe to repeat; a generation is.
+            self._redialled = True
+            self._dial()
+        else:
+            self._finish(End.RESET)
+
+    # -- the exchange's side
+
+    def sweep(self, now_s: float) -> None:
+        """End the attempt if its deadline has passed."""
+        if self.phase is Phase.DIALLING:  # the dial has its own timeout
+            return
+        if self._fresh:
+            self._fresh = False
+            timeouts = self.lease.target.timeouts
+            self._deadline_s = now_s + timeouts.inter_token_s
+        elif now_s >= self._deadline_s:
+            stalled = self.phase is Phase.ANSWERING
+            self._leave()
+            self._finish(End.STALLED if stalled else End.TIMED_OUT)
+
+    def pause(self) -> None:
+        """Stop reading from the backend: the client is slow."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def unpause(self, now_s: float) -> None:
+        """Read on; the backend is not to blame for the time that passed."""
+        self._deadline_s = max(self._deadline_s, now_s + self.lease.target.timeouts.inter_token_s)
+        if self._connection is not None:
+            self._connection.resume()
+
+    def cancel(self) -> None:
+        """The client is gone: let go of the backend, and give the lease back when it is free."""
+        if self.phase is Phase.OVER:
+            return
+        self.phase = Phase.OVER
+        gateway = self._waiter.gateway
+        now_s = gateway.clock.now_s()
+        connection, self._connection = self._connection, None
+        if connection is None:
+            self.lease.abandon(now_s)
+            return
+        leftover = Leftover(gateway, self.lease, connection, now_s)
+        gateway.leftovers.add(leftover)
+        connection.sink = leftover
+        connection.hang_up()
+
+    def _leave(self) -> None:
+        """Close the connection in the middle of an answer."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.sink = None
+            connection.abort()
+
+    def _finish(self, end: End) -> None:
+        self.phase = Phase.OVER
+        self.failure = self.failure or self._reader.failure
+        gateway, lease = self._waiter.gateway, self.lease
+        host = lease.target.host
+        mark = RULES[end].mark
+        if mark is not None:
+            gateway.metrics.attempt_failed(host.name, end.value)
+            if lease.fail(gateway.clock.now_s(), mark):
+                gateway.metrics.ejected(host.name)
+                gateway.events.warning(
+                    "backend ejected", extra={"backend": host.name, "reason": end.value}
+                )
+        elif end is End.BUSY:
+            lease.abandon(gateway.clock.now_s())
+        else:
+            lease.succeed()
+        if end is End.MISSING_MODEL and host.installed is not None:
+            host.installed.pop(lease.target.model, None)
+        self._waiter.resume(end)

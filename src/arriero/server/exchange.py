@@ -1,0 +1,350 @@
+"""One request being answered: the pipeline's coroutine, what it waits for, and its reply.
+
+The pipeline is an ordinary `async def`, so that its ifs read straight down, but no event loop
+runs it: the exchange steps it from the callbacks of its connections (`resume`, `throw`). That
+spares a task and two loop turns per request, and makes the connection the owner of all that
+happens in its name: when the client leaves, the coroutine is told at once, at its one waiting
+point, whatever it waits for.
+"""
+
+from collections.abc import Callable, Coroutine, Generator
+from types import coroutine
+from typing import Protocol
+
+from arriero.base.errors import (
+    BackendTimeout,
+    BadRequest,
+    GatewayError,
+    InternalError,
+    PayloadTooLarge,
+)
+from arriero.core.record import Record
+from arriero.server.gateway import Gateway, Runtime
+from arriero.server.request import Request
+from arriero.wire.dialect import AnswerEncoder
+from arriero.wire.http import CONTINUE, LAST_CHUNK, chunked, expects_continue, status_line
+from arriero.wire.openai_errors import error_body, error_headers
+
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+HEARTBEAT = b": waiting\n\n"
+CLIENT_GONE_STATUS = 499  # nginx's number for it; it only ever stands in logs
+STATUS_CLIENT_MIN = 400
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its answer was complete."""
+
+
+class Transport(Protocol):
+    """The part of a transport that a reply needs."""
+
+    def write(self, data: bytes, /) -> None:
+        """Queue bytes for the client."""
+        ...
+
+
+class Owner(Protocol):
+    """The connection, as its exchange sees it."""
+
+    write_paused: bool
+
+    def exchange_done(self, exchange: "Exchange") -> None:
+        """The exchange is over; the connection may serve the next request."""
+        ...
+
+
+class Ongoing(Protocol):
+    """What an exchange may be waiting for on the backends' side."""
+
+    def sweep(self, now_s: float) -> None:
+        """Look at the clock."""
+        ...
+
+    def pause(self) -> None:
+        """Take no more from the backend."""
+        ...
+
+    def unpause(self, now_s: float) -> None:
+        """Go on."""
+        ...
+
+    def cancel(self) -> None:
+        """Give up, because nobody waits for the answer."""
+        ...
+
+
+Serve = Callable[["Exchange"], Coroutine[object, object, None]]
+
+
+@coroutine
+def _suspend() -> Generator[None, object, object]:
+    """Wait until the exchange is resumed; the value it is resumed with is returned."""
+    return (yield)
+
+
+class Exchange:
+    """A request and its reply on one client connection."""
+
+    __slots__ = (
+        "_body_wanted", "_coroutine", "_head_sent", "_owner", "_quiet_since_s", "_transport",
+        "_wrote", "deadline_s", "done", "encoder", "gateway", "id", "keep_alive", "ongoing",
+        "record", "request", "runtime", "started_s", "stream_head",
+    )  # fmt: skip
+
+    def __init__(
+        self, gateway: Gateway, owner: Owner, transport: Transport, request: Request, client: str
+    ) -> None:
+        clock = gateway.clock
+        self.gateway = gateway
+        self.runtime: Runtime = gateway.runtime
+        self.request = request
+        self.id = gateway.ids.next_id()
+        self.started_s = clock.now_s()
+        self.record = Record(
+            request_id=self.id,
+            method=request.method.decode("latin-1"),
+            path=request.path,
+            client=client,
+            started_unix_s=clock.unix_s(),
+        )
+        self.keep_alive = request.keep_alive
+        self.deadline_s = float("inf")  # of the whole request, set when its model is known
+        self.ongoing: Ongoing | None = None
+        self.encoder: AnswerEncoder | None = None  # set once an answer is to be streamed
+        self.stream_head = b""  # extra header lines for the stream's head
+        self.done = False
+        self._owner = owner
+        self._transport = transport
+        self._coroutine: Coroutine[object, object, None] | None = None
+        self._body_wanted = False
+        self._head_sent = False
+        self._wrote = False
+        self._quiet_since_s = self.started_s
+        gateway.metrics.requests_open += 1
+
+    # -- driving the pipeline
+
+    def start(self, serve: Serve) -> None:
+        """Run the pipeline up to its first wait."""
+        self._coroutine = serve(self)
+        self._step(None)
+
+    def resume(self, value: object) -> None:
+        """Go on with what the pipeline waited for."""
+        if not self.done:
+            self._step(value)
+
+    def throw(self, error: Exception) -> None:
+        """Make the pipeline's wait fail."""
+        if not self.done:
+            self._step(None, error)
+
+    def _step(self, value: object, error: Exception | None = None) -> None:
+        assert self._coroutine is not None
+        try:
+            if error is None:
+                self._coroutine.send(value)
+            else:
+                self._coroutine.throw(error)
+        except StopIteration:
+            self._conclude()
+        except ClientGone:
+            self.record.status = CLIENT_GONE_STATUS
+            self.record.outcome = "client_gone"
+            self._conclude()
+        except GatewayError as failure:
+            self._fail(failure)
+        except Exception:  # noqa: BLE001 - the guard of one connection: others must live on
+            self.gateway.events.exception("internal error", extra={"request_id": self.id})
+            self._fail(InternalError("something went wrong inside the gateway"))
+
+    async def wait(self) -> object:
+        """Wait for `resume`; GatewayError and ClientGone may be raised here."""
+        return await _suspend()
+
+    async def body(self) -> bytes:
+        """Return the whole request body.
+
+        Raises PayloadTooLarge before the client has sent it all, ExpectationFailed for an
+        expectation we do not know.
+        """
+        request = self.request
+        limit = self.runtime.config.server.body_bytes_max
+        declared = request.headers.get(b"content-length")
+        if request.received_bytes > limit or (declared is not None and int(declared) > limit):
+            raise body_too_large(limit)
+        if not request.complete:
+            if expects_continue(request.headers, request.version) and not request.received_bytes:
+                self._transport.write(CONTINUE)
+            self._body_wanted = True
+            await _suspend()
+            self._body_wanted = False
+        self.record.request_bytes = request.received_bytes
+        return request.body()
+
+    def body_arrived(self) -> None:
+        """The parser has the whole body."""
+        if self._body_wanted:
+            self.resume(None)
+
+    def body_refused(self, error: GatewayError) -> None:
+        """The body cannot be received: too large, malformed, too slow."""
+        if self._body_wanted:
+            self.throw(error)
+
+    # -- the reply
+
+    def reply(
+        self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""
+    ) -> None:
+        """Send a whole response; `extra` are header lines, each with its CRLF."""
+        self.record.status = status
+        self.record.response_bytes += len(body)
+        self._head_sent = True
+        head_only = self.request.method == b"HEAD"
+        self._transport.write(
+            b"%bContent-Type: %b\r\nContent-Length: %d\r\nX-Request-Id: %b\r\n%b%b%b\r\n%b"
+            % (
+                status_line(status),
+                content_type,
+                len(body),
+                self.id.encode(),
+                self.gateway.date_line,
+                extra,
+                self._connection_line(),
+                b"" if head_only else body,
+            )
+        )
+
+    def begin_stream(self) -> None:
+        """Send the head of an event stream, once."""
+        if self._head_sent:
+            return
+        self._head_sent = True
+        self.record.status = 200
+        coding = b"Transfer-Encoding: chunked\r\n"
+        if self.request.version == "1.0":  # knows no chunks: the close ends the body
+            coding = b""
+            self.keep_alive = False
+        self._transport.write(
+            b"%bContent-Type: %b\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
+            b"X-Request-Id: %b\r\n%b%b%b%b\r\n"
+            % (
+                status_line(200),
+                EVENT_STREAM,
+                self.id.encode(),
+                coding,
+                self.gateway.date_line,
+                self.stream_head,
+                self._connection_line(),
+            )
+        )
+
+    def write_stream(self, data: bytes) -> None:
+        """Send events of the answer; the first ones set the time to first token."""
+        record = self.record
+        if record.first_token_s < 0:
+            record.first_token_s = self.gateway.clock.now_s() - self.started_s
+            self.begin_stream()
+        record.response_bytes += len(data)
+        self._write_events(data)
+
+    def end_stream(self, data: bytes) -> None:
+        """Send the last events and end the body."""
+        self.begin_stream()
+        if self.request.version == "1.0":
+            self._transport.write(data)
+        else:
+            self._transport.write(chunked(data) + LAST_CHUNK)
+
+    def _write_events(self, data: bytes) -> None:
+        self._wrote = True
+        self._transport.write(data if self.request.version == "1.0" else chunked(data))
+
+    def _connection_line(self) -> bytes:
+        if self.gateway.draining or not self.request.complete:
+            self.keep_alive = False
+        if not self.keep_alive:
+            return b"Connection: close\r\n"
+        return b"" if self.request.version == "1.1" else b"Connection: keep-alive\r\n"
+
+    # -- the clock, and the client's pace
+
+    def sweep(self, now_s: float) -> None:
+        """Look at the deadlines, and keep a quiet stream alive."""
+        if self.ongoing is not None:
+            self.ongoing.sweep(now_s)
+        if self.ongoing is not None and now_s >= self.deadline_s:
+            self.ongoing.cancel()
+            self.throw(BackendTimeout("the whole request took longer than its `total_s`"))
+        if self.done or self.encoder is None:
+            return
+        if self._wrote:
+            self._wrote = False
+            self._quiet_since_s = now_s
+        elif now_s - self._quiet_since_s >= self.runtime.config.server.heartbeat_s:
+            self.begin_stream()
+            self._write_events(HEARTBEAT)
+
+    @property
+    def write_paused(self) -> bool:
+        """The client's buffer is full."""
+        return self._owner.write_paused
+
+    def pause(self) -> None:
+        """The client is slow: take no more from the backend."""
+        if self.ongoing is not None:
+            self.ongoing.pause()
+
+    def unpause(self) -> None:
+        """The client has caught up."""
+        if self.ongoing is not None:
+            self.ongoing.unpause(self.gateway.clock.now_s())
+
+    def client_gone(self) -> None:
+        """The client closed its connection."""
+        if self.ongoing is not None:
+            self.ongoing.cancel()
+        self.throw(ClientGone())
+
+    # -- the end
+
+    def _fail(self, error: GatewayError) -> None:
+        record = self.record
+        record.code = error.code
+        record.outcome = f"{error.fault.value}_error"
+        if not self._head_sent:
+            lines = "".join(f"{name}: {value}\r\n" for name, value in error_headers(error))
+            self.reply(error.status, error_body(error, self.id), extra=lines.encode())
+        elif self.encoder is not None:
+            # The status line is gone, so the stream itself must say that this is no good end.
+            self.end_stream(self.encoder.error(error, self.id))
+            self.keep_alive = False
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """Settle: the only writer of metrics and the access log line."""
+        self.done = True
+        self.ongoing = None
+        record = self.record
+        record.duration_s = self.gateway.clock.now_s() - self.started_s
+        if not record.outcome:
+            record.outcome = "ok" if record.status < STATUS_CLIENT_MIN else "client_error"
+        self.gateway.metrics.requests_open -= 1
+        self.gateway.metrics.settle(record)
+        self.gateway.access_log.add(record)
+        self._owner.exchange_done(self)
+
+
+def body_too_large(limit: int) -> PayloadTooLarge:
+    """Return the error for a body over the limit."""
+    return PayloadTooLarge(
+        f"the request body is larger than {limit} bytes",
+        hint="raise server.body_bytes_max, or send smaller images",
+    )
+
+
+def malformed(error: Exception) -> BadRequest:
+    """Return the error for bytes that are not HTTP/1.1 as we accept it."""
+    return BadRequest(f"malformed HTTP: {error}", hint="send well-formed HTTP/1.1 (RFC 9112)")

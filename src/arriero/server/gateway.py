@@ -1,0 +1,121 @@
+"""What all connections share: the running configuration, and the tools of the trade."""
+
+import logging
+
+from arriero.base.clock import Clock
+from arriero.base.ids import IdSource
+from arriero.config.settings import Config
+from arriero.core.access import key_digest
+from arriero.core.fleet import Fleet, Lease
+from arriero.fleet.connection import UpstreamConnection
+from arriero.fleet.pool import Pool
+from arriero.telemetry.accesslog import AccessLog
+from arriero.telemetry.metrics import Metrics
+from arriero.wire.openai_answer import encode_models
+
+LEFTOVER_S_MAX = 60.0
+
+
+class Runtime:
+    """One configuration at work. A reload makes a new one; requests keep the one they began in."""
+
+    __slots__ = ("config", "created_unix_s", "fleet", "master_digest", "models_body", "pools")
+
+    def __init__(
+        self, config: Config, fleet: Fleet, pools: dict[str, Pool], created_unix_s: int
+    ) -> None:
+        self.config = config
+        self.fleet = fleet
+        self.pools = pools
+        self.created_unix_s = created_unix_s
+        key = config.access.master_key
+        self.master_digest = key_digest(key.reveal().encode()) if key else None
+        self.models_body = encode_models(list(fleet.aliases), created_unix_s)
+
+
+class Leftover:
+    """A request whose client left: it keeps its slot until the backend is really done with it."""
+
+    __slots__ = ("_gateway", "_lease", "connection", "until_s")
+
+    def __init__(
+        self, gateway: "Gateway", lease: Lease, connection: UpstreamConnection, now_s: float
+    ) -> None:
+        self._gateway = gateway
+        self._lease = lease
+        self.connection = connection
+        self.until_s = now_s + LEFTOVER_S_MAX
+
+    def on_head(self, status: int) -> None:
+        """Nobody listens."""
+
+    def on_data(self, data: bytes) -> None:
+        """Nobody listens."""
+
+    def on_end(self) -> None:
+        """The backend finished anyway."""
+        self._over()
+
+    def on_lost(self, error: Exception) -> None:  # noqa: ARG002 - the sink's signature
+        """The backend noticed and closed."""
+        self._over()
+
+    def _over(self) -> None:
+        self._gateway.leftovers.discard(self)
+        self._lease.abandon(self._gateway.clock.now_s())
+
+
+class Swept:
+    """What has deadlines. Timers per request would cost more than looking at all of them."""
+
+    __slots__ = ()
+
+    def sweep(self, now_s: float) -> None:
+        """Act on whatever deadline has passed."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """Close now, or after the request under way."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Close at once."""
+        raise NotImplementedError
+
+
+class Gateway:
+    """The data plane's shared state."""
+
+    __slots__ = (
+        "access_log", "clock", "connections", "date_line", "draining", "events", "ids",
+        "leftovers", "metrics", "runtime", "started_s",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        clock: Clock,
+        ids: IdSource,
+        access_log: AccessLog,
+        events: logging.Logger,
+    ) -> None:
+        self.runtime = runtime
+        self.clock = clock
+        self.ids = ids
+        self.access_log = access_log
+        self.events = events
+        self.metrics = Metrics(lambda: self.runtime.fleet, lambda: access_log.dropped)
+        self.connections: set[Swept] = set()
+        self.leftovers: set[Leftover] = set()
+        self.draining = False
+        self.date_line = b""
+        self.started_s = clock.now_s()
+
+    def sweep(self, now_s: float) -> None:
+        """Let every connection and leftover look at the clock; called a few times a second."""
+        for connection in list(self.connections):
+            connection.sweep(now_s)
+        for leftover in [one for one in self.leftovers if now_s >= one.until_s]:
+            leftover.connection.abort()
+        for pool in self.runtime.pools.values():
+            pool.expire(now_s)

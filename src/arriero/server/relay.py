@@ -1,0 +1,136 @@
+"""What becomes of an answer's bytes: collected whole, translated chunk by chunk, or passed on.
+
+The hot path of a stream is `StreamRelay.feed`: all lines of one read are decoded, encoded and
+answered by one write. Everything else here runs once a request.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from arriero.core.attempts import END_OF_FAILURE, End
+from arriero.wire.canonical import Usage
+from arriero.wire.dialect import AnswerEncoder, Failure, StreamDecoder
+from arriero.wire.openai_passthrough import Passthrough
+
+WHOLE_BYTES_MAX = 67_108_864
+
+
+class StreamOut(Protocol):
+    """Where a stream's bytes go: the exchange."""
+
+    def write_stream(self, data: bytes) -> None:
+        """Send events, after the head if that is still due."""
+        ...
+
+
+class WholeReader:
+    """Collects the body of an answer that is not streamed."""
+
+    __slots__ = ("_length", "_parts", "failure")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._length = 0
+        self.failure: Failure | None = None
+
+    def feed(self, data: bytes) -> End | None:
+        """Keep the bytes, up to a limit."""
+        self._length += len(data)
+        if self._length > WHOLE_BYTES_MAX:
+            return End.MALFORMED
+        self._parts.append(data)
+        return None
+
+    def end(self) -> End:
+        """All is there."""
+        return End.ANSWERED
+
+    def body(self) -> bytes:
+        """Return the whole body."""
+        parts = self._parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class StreamRelay:
+    """Translates a backend's stream into the client's; `sent` says that there is no way back."""
+
+    __slots__ = ("_decoder", "_encoder", "_explain", "_out", "failure", "sent", "usage")
+
+    def __init__(
+        self,
+        decoder: StreamDecoder,
+        encoder: AnswerEncoder,
+        out: StreamOut,
+        explain: Callable[[str], Failure],
+    ) -> None:
+        self._decoder = decoder
+        self._encoder = encoder
+        self._out = out
+        self._explain = explain
+        self.failure: Failure | None = None
+        self.sent = False
+        self.usage: Usage | None = None
+
+    def feed(self, data: bytes) -> End | None:
+        """Translate one read's worth of lines and send them in one write."""
+        try:
+            chunks = self._decoder.feed(data)
+        except ValueError:
+            return End.MALFORMED
+        encode = self._encoder.chunk
+        out = b""
+        end = None
+        for chunk in chunks:
+            if chunk.error is not None:
+                self.failure = self._explain(chunk.error)
+                end = END_OF_FAILURE[self.failure.kind]
+                break
+            if chunk.usage is not None:
+                self.usage = chunk.usage
+            out += encode(chunk)
+        if out:
+            self.sent = True
+            self._out.write_stream(out)
+        return end
+
+    def end(self) -> End:
+        """Judge the end of the body: only a backend that said so has finished."""
+        return End.ANSWERED if self._decoder.finished else End.BROKEN
+
+
+class PassthroughRelay:
+    """Passes a stream on unread where both sides speak OpenAI's format."""
+
+    __slots__ = ("_explain", "_out", "_through", "failure", "sent")
+
+    def __init__(
+        self, through: Passthrough, out: StreamOut, explain: Callable[[str], Failure]
+    ) -> None:
+        self._through = through
+        self._out = out
+        self._explain = explain
+        self.failure: Failure | None = None
+        self.sent = False
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the backend counted, once it said so."""
+        return self._through.usage
+
+    def feed(self, data: bytes) -> End | None:
+        """Send on the whole events of one read."""
+        try:
+            out = self._through.feed(data)
+        except ValueError:
+            return End.MALFORMED
+        if out:
+            self.sent = True
+            self._out.write_stream(out)
+        if self._through.error is not None:
+            self.failure = self._explain(self._through.error)
+            return END_OF_FAILURE[self.failure.kind]
+        return None
+
+    def end(self) -> End:
+        """Judge the end of the body."""
+        return End.ANSWERED if self._through.finished else End.BROKEN

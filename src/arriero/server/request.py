@@ -1,0 +1,40 @@
+"""One request as the parser delivers it."""
+
+from urllib.parse import unquote
+
+
+class Request:
+    """A head, and a body that may still be arriving. Header names are in lower case."""
+
+    __slots__ = (
+        "body_parts", "complete", "headers", "hosts", "keep_alive", "method", "queued",
+        "received_bytes", "repeated", "target", "version",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.version = "1.1"
+        self.headers: dict[bytes, bytes] = {}
+        self.hosts = 0
+        self.repeated = False  # a second Authorization: two parsers may believe different ones
+        self.keep_alive = True
+        self.body_parts: list[bytes] = []
+        self.received_bytes = 0
+        self.complete = False
+        self.queued = False  # handed on for answering, perhaps before its body is complete
+
+    @property
+    def path(self) -> str:
+        """The target without its query, percent-decoded, always beginning with a slash."""
+        path = self.target.partition(b"?")[0].partition(b"#")[0].decode("latin-1")
+        return unquote(path, errors="replace") if "%" in path else path
+
+    def body(self) -> bytes:
+        """Return the whole body and let go of its parts."""
+        parts = self.body_parts
+        if len(parts) == 1:
+            return parts[0]
+        body = b"".join(parts)
+        self.body_parts = [body]
+        return body

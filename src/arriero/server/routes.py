@@ -1,0 +1,84 @@
+"""What each path is: an operation on a model, or a view of the gateway."""
+
+from collections.abc import Callable
+from enum import Enum
+
+import msgspec
+
+from arriero.base.errors import MethodNotAllowed, UnknownRoute
+from arriero.wire.canonical import CanonicalRequest
+from arriero.wire.openai_request import decode_chat, decode_completion, decode_embedding
+
+
+class View(Enum):
+    """What the gateway tells about itself."""
+
+    MODELS = "models"
+    MODEL = "model"
+    LIVELINESS = "liveliness"
+    READINESS = "readiness"
+    METRICS = "metrics"
+    STATUS = "status"
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One path. `decode` is set for operations, `view` for views."""
+
+    name: str
+    methods: frozenset[bytes]
+    decode: Callable[[bytes], CanonicalRequest] | None = None
+    view: View | None = None
+    public: bool = False
+    argument: str = ""  # the rest of a path that names a model
+
+
+_POST = frozenset((b"POST",))
+_GET = frozenset((b"GET", b"HEAD"))
+_CHAT = Route("chat", _POST, decode=decode_chat)
+_COMPLETION = Route("completion", _POST, decode=decode_completion)
+_EMBEDDING = Route("embedding", _POST, decode=decode_embedding)
+_MODELS = Route("models", _GET, view=View.MODELS)
+_LIVELINESS = Route("liveliness", _GET, view=View.LIVELINESS, public=True)
+_READINESS = Route("readiness", _GET, view=View.READINESS, public=True)
+
+_ROUTES: dict[str, Route] = {
+    "/v1/chat/completions": _CHAT,
+    "/chat/completions": _CHAT,
+    "/v1/completions": _COMPLETION,
+    "/completions": _COMPLETION,
+    "/v1/embeddings": _EMBEDDING,
+    "/embeddings": _EMBEDDING,
+    "/v1/models": _MODELS,
+    "/models": _MODELS,
+    "/health/liveliness": _LIVELINESS,
+    "/health/liveness": _LIVELINESS,
+    "/health/readiness": _READINESS,
+    "/metrics": Route("metrics", _GET, view=View.METRICS),
+    "/arriero/status": Route("status", _GET, view=View.STATUS),
+}
+_MODEL_PREFIXES = ("/v1/models/", "/models/")
+
+
+def find_route(path: str) -> Route | None:
+    """Return the route of a path, or None. A trailing slash is forgiven."""
+    route = _ROUTES.get(path)
+    if route is not None:
+        return route
+    for prefix in _MODEL_PREFIXES:
+        if path.startswith(prefix) and len(path) > len(prefix):
+            return Route("model", _GET, view=View.MODEL, argument=path[len(prefix) :])
+    return _ROUTES.get(path.rstrip("/"))
+
+
+def checked_route(route: Route | None, path: str, method: bytes) -> Route:
+    """Return the route if the method fits. Raises UnknownRoute or MethodNotAllowed."""
+    if route is None:
+        raise UnknownRoute(
+            f"there is nothing at {path[:200]}", hint="the API lives under /v1, as OpenAI's does"
+        )
+    if method not in route.methods:
+        allowed = ", ".join(sorted(one.decode() for one in route.methods))
+        raise MethodNotAllowed(
+            f"{method.decode('latin-1')} is not allowed here", hint=f"use {allowed}"
+        )
+    return route

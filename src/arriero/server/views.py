@@ -1,0 +1,97 @@
+"""What the gateway tells about itself: models, health, metrics, status."""
+
+import msgspec
+
+from arriero import __version__
+from arriero.base.errors import UnknownModel
+from arriero.core.catalog import is_ready, suggest
+from arriero.core.fleet import Alias, Fleet, Host
+from arriero.server.exchange import JSON, Exchange
+from arriero.server.gateway import Runtime
+from arriero.server.routes import Route, View
+from arriero.telemetry.metrics import CONTENT_TYPE
+from arriero.wire.openai_answer import encode_model
+
+NOT_READY = 503
+
+
+def show(exchange: Exchange, route: Route) -> None:
+    """Answer a view. Raises UnknownModel."""
+    runtime, gateway = exchange.runtime, exchange.gateway
+    match route.view:
+        case View.MODELS:
+            exchange.reply(200, runtime.models_body)
+        case View.MODEL:
+            exchange.reply(200, _model(runtime, route.argument))
+        case View.LIVELINESS:
+            exchange.reply(200, b'{"status":"alive"}')
+        case View.READINESS:
+            ready = is_ready(runtime.fleet, gateway.clock.now_s()) and not gateway.draining
+            body = b'{"status":"ready"}' if ready else b'{"status":"not ready"}'
+            exchange.reply(200 if ready else NOT_READY, body)
+        case View.METRICS:
+            exchange.reply(200, gateway.metrics.render(), CONTENT_TYPE.encode())
+        case _:
+            exchange.reply(200, _status(exchange), JSON)
+
+
+def _model(runtime: Runtime, name: str) -> bytes:
+    if name not in runtime.fleet.aliases:
+        raise unknown_alias(runtime.fleet, name)
+    return encode_model(name, runtime.created_unix_s)
+
+
+def unknown_alias(fleet: Fleet, name: str) -> UnknownModel:
+    """Return the error for a model that is no alias, with the nearest one as a hint."""
+    near = suggest(fleet, name)
+    hint = f"did you mean `{near}`? " if near else ""
+    return UnknownModel(
+        f"the model `{name[:200]}` does not exist",
+        param="model",
+        hint=f"{hint}GET /v1/models lists all",
+    )
+
+
+def _status(exchange: Exchange) -> bytes:
+    """Return the fleet as `arriero status` shows it; addresses stay inside."""
+    runtime, gateway = exchange.runtime, exchange.gateway
+    now_s = gateway.clock.now_s()
+    return msgspec.json.encode(
+        {
+            "version": __version__,
+            "config_digest": runtime.config.digest,
+            "uptime_s": round(now_s - gateway.started_s, 3),
+            "ready": is_ready(runtime.fleet, now_s),
+            "connections": len(gateway.connections),
+            "leftovers": len(gateway.leftovers),
+            "backends": [_backend(host) for host in runtime.fleet.hosts.values()],
+            "models": [_alias(alias, now_s) for alias in runtime.fleet.aliases.values()],
+        }
+    )
+
+
+def _backend(host: Host) -> dict[str, object]:
+    return {
+        "name": host.name,
+        "kind": host.settings.kind,
+        "state": host.breaker.state.name.lower(),
+        "in_flight": host.in_flight,
+        "served": host.served,
+        "version": host.version,
+        "models": sorted(host.installed) if host.installed is not None else None,
+        "loaded": sorted(host.resident),
+    }
+
+
+def _alias(alias: Alias, now_s: float) -> dict[str, object]:
+    return {
+        "name": alias.name,
+        "targets": [
+            {
+                "backend": target.host.name,
+                "model": target.model,
+                "available": target.host.has(target.model) and target.host.breaker.may_try(now_s),
+            }
+            for target in alias.targets
+        ],
+    }
