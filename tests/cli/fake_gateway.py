@@ -41,11 +41,11 @@ class Gateway:
                 {
                     "name": name,
                     "kind": "ollama",
-                    "state": "available",
+                    "state": "ejected" if f"{name}_ejected" in self.faults else "available",
                     "in_flight": self.in_flight[name],
                     "served": served,
                     "version": "0.12.0",
-                    "models": ["phi3:3.8b"],
+                    "models": None if "no_inventory" in self.faults else ["phi3:3.8b"],
                     "loaded": ["phi3:3.8b"],
                 }
                 for name, served in self.served.items()

@@ -47,6 +47,7 @@ def test_a_good_gateway_is_a_go(gateway: Gateway) -> None:
             "no key",
             "wrong key",
             "models",
+            "backends",
             "chat phi3",
             "stream phi3",
             "embedding nomic-embed-text",
@@ -71,6 +72,7 @@ def test_a_good_gateway_is_a_go(gateway: Gateway) -> None:
         ("open", "wrong key", "the request was answered"),
         ("no_401", "no key", "HTTP 500, where 401 is right"),
         ("plain_401", "wrong key", "not in OpenAI's error shape"),
+        ("b_ejected", "backends", "b ejected"),
         ("shows_model", "chat phi3", "answers as 'phi3:3.8b' instead of the alias"),
         ("shows_model", "stream phi3", "instead of the alias"),
         ("empty", "chat phi3", "an empty answer"),
@@ -130,7 +132,7 @@ def test_another_engine_is_judged_by_what_it_shows(gateway: Gateway) -> None:
     gateway.faults.add("not_arriero")
     code, found = smoke(gateway, "--backend", gateway.url)
     unmeasured = [step for step, verdict in verdicts(found).items() if verdict == "not measured"]
-    assert unmeasured == ["fan-out phi3", "in flight after"]
+    assert unmeasured == ["backends", "fan-out phi3", "in flight after"]
     assert found["backend's word"]["verdict"] == "pass"
     assert code == 0
 
@@ -280,6 +282,11 @@ def test_status_shows_the_fleet(gateway: Gateway) -> None:
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["a", "ollama", "available", "0", "0", "0.12.0", "phi3:3.8b"] in lines
     assert ["phi3", "b", "phi3:3.8b", "yes"] in lines
+
+
+def test_status_before_the_first_inventory(gateway: Gateway) -> None:
+    gateway.faults.add("no_inventory")
+    assert invoke("status", "--url", gateway.url).exit_code == 0
 
 
 def test_status_as_json_is_the_gateways_own(gateway: Gateway) -> None:

@@ -7,7 +7,10 @@ import msgspec
 
 
 class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One backend. `served` counts every lease given since the gateway started."""
+    """One backend. `served` counts every lease given since the gateway started.
+
+    `models` is None until its inventory was read once.
+    """
 
     name: str
     kind: str
@@ -15,7 +18,7 @@ class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     served: int
     version: str | None = None
-    models: tuple[str, ...] = ()
+    models: tuple[str, ...] | None = None
     loaded: tuple[str, ...] = ()
 
 

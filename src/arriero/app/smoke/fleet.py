@@ -17,6 +17,7 @@ from arriero.wire.status_page import StatusPage, TargetStatus
 # A model that is never unloaded expires as far off as a duration of Go's can reach, 292 years.
 _YEAR_OF_NEVER = 2200
 
+AVAILABLE = "available"
 NOT_ARRIERO = "this gateway does not tell what its backends do"
 
 
@@ -43,15 +44,24 @@ def status_page(exchange: Exchange) -> StatusPage | None:
         return None
 
 
+def targets(page: StatusPage, alias: str) -> list[TargetStatus]:
+    """Return all that an alias can be routed to."""
+    return [target for model in page.models if model.name == alias for target in model.targets]
+
+
 def available(page: StatusPage, alias: str) -> list[TargetStatus]:
     """Return the targets of an alias that would be asked now."""
-    return [
-        target
-        for model in page.models
-        if model.name == alias
-        for target in model.targets
-        if target.available
-    ]
+    return [target for target in targets(page, alias) if target.available]
+
+
+def states(step: str, page: StatusPage | None) -> Finding:
+    """Judge the backends' states: an acceptance with a host away accepts another fleet."""
+    if page is None:
+        return unmeasured(step, NOT_ARRIERO)
+    away = [f"{b.name} {b.state}" for b in page.backends if b.state != AVAILABLE]
+    if away:
+        return failed(step, ", ".join(away), "is it running, and reachable from the gateway?")
+    return passed(step, f"{len(page.backends)} available")
 
 
 def answered(step: str, exchanges: Sequence[Exchange]) -> Finding:
@@ -82,7 +92,9 @@ def fan_out(step: str, before: StatusPage | None, after: StatusPage | None, alia
             f"nothing went to {', '.join(idle)} ({share})",
             "arriero status tells its state; is the model installed on it?",
         )
-    return passed(step, share if len(wanted) > 1 else f"{share} (the only backend available)")
+    others = sorted({t.backend for t in targets(before, alias)} - set(wanted))
+    rest = f"; without the model or away: {', '.join(others)}" if others else ""
+    return passed(step, share + rest)
 
 
 def resident(step: str, url: str, before: Exchange, after: Exchange) -> Finding:

@@ -76,6 +76,7 @@ class Run:
         yield answers.models("models", listed, self.plan.aliases)
         aliases = self.plan.aliases or tuple(answers.listed(listed))
         self.page = self._status()
+        yield fleet.states("backends", self.page)
         for alias in aliases:
             yield from self._alias(alias)
         yield self._unknown_model()
@@ -165,11 +166,16 @@ class Run:
         return fleet.status_page(self._get(STATUS_PATH, key=self.plan.key))
 
     def _embeds(self, alias: str) -> bool:
-        told = [m.mode for m in self.page.models if m.name == alias] if self.page else []
-        if told and told[0]:
-            return told[0] == "embedding"
-        by_name = any(part in alias.lower() for part in EMBEDDING_NAMES)
-        return alias in self.plan.embeddings or by_name
+        if alias in self.plan.embeddings:
+            return True
+        page = self.page
+        told = next((m.mode for m in page.models if m.name == alias), None) if page else None
+        if told:
+            return told == "embedding"
+        names = (
+            [alias, *(target.model for target in fleet.targets(page, alias))] if page else [alias]
+        )
+        return any(part in name.lower() for name in names for part in EMBEDDING_NAMES)
 
     def _widest(self, aliases: list[str]) -> str:
         """Return the alias that most backends serve: the one fan-out can say most about."""
