@@ -149,6 +149,10 @@ def test_a_quiet_day_is_spread_over_all_hosts() -> None:
     assert Counter(serve(new_fleet(), "least-busy", 300)) == {"a": 100, "b": 100, "c": 100}
 
 
+def test_before_any_request_the_order_of_the_file_decides() -> None:
+    assert serve(new_fleet(), "least-busy", 4) == "abca"
+
+
 def test_a_host_busy_with_one_alias_is_avoided_for_another() -> None:
     fleet = new_fleet(2)
     take(fleet, targets(fleet, "chat")[0])

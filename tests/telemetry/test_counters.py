@@ -56,10 +56,15 @@ def test_a_request_that_asked_no_backend_has_no_tokens_to_count(fleet: Fleet) ->
 
 def test_further_attempts_are_retries_and_a_rescue_is_a_failover(fleet: Fleet) -> None:
     failed = a_record(attempts=2, status=502, outcome="backend_error", code="backend_failed")
-    counters = settle_all(fleet, [a_record(attempts=3), failed])
+    counters = settle_all(fleet, [a_record(attempts=3), failed, failed])
     alias = counters.aliases["chat"]
-    assert (alias.retries, alias.failovers) == (3, 1)
-    assert counters.errors.counts == {("backend_failed",): 1}
+    assert (alias.retries, alias.failovers) == (4, 1)
+    assert counters.errors.counts == {("backend_failed",): 2}
+
+
+def test_a_first_token_at_once_is_counted(fleet: Fleet) -> None:
+    counters = settle_all(fleet, [a_record(first_token_s=0.0)])
+    assert sum(counters.aliases["chat"].first_token.counts) == 1
 
 
 def test_durations_are_shared_by_the_outcomes_of_one_operation(fleet: Fleet) -> None:
