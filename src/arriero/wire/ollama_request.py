@@ -14,14 +14,6 @@ from arriero.wire.ollama_messages import TurnBody, turns
 from arriero.wire.ollama_options import keep_alive, options
 from arriero.wire.sampling import Options
 
-# Levels of other APIs, as the nearest that Ollama knows: low, medium, high, max.
-_THINK_LEVELS: dict[str, bool | str] = {
-    "none": False,
-    "minimal": "low",
-    "xhigh": "max",
-    "ultra": "max",
-}
-
 
 class _Function(msgspec.Struct, gc=False, omit_defaults=True):
     name: str
@@ -80,7 +72,7 @@ def chat_body(chat: Chat, upstream_model: str, model: Model) -> bytes:
             options(chat, model),
             _tools(chat) if chat.tools else [],
             chat.format,
-            _think(chat.think),
+            chat.think,
             chat.logprobs,
             chat.top_logprobs,
             keep_alive(chat, model),
@@ -116,10 +108,6 @@ def embed_body(embedding: Embedding, upstream_model: str, model: Model) -> bytes
             keep_alive=keep_alive(embedding, model),
         )
     )
-
-
-def _think(think: bool | str | None) -> bool | str | None:  # noqa: FBT001  # it is the field's own type
-    return _THINK_LEVELS.get(think, think) if isinstance(think, str) else think
 
 
 def _tools(chat: Chat) -> list[_Tool]:

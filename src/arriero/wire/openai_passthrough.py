@@ -75,7 +75,7 @@ class Passthrough:
             data = bytes(self._held)
             self._held.clear()
         end = data.rfind(b"\n\n") + 2
-        if end != len(data):
+        if end != len(data) or end == 1:  # 1: there is no blank line
             data = self._hold(data, end)
         # Until the finish reason there are pieces of text, and perhaps an error, and nothing else;
         # after it come usage and the end.
@@ -103,7 +103,7 @@ class Passthrough:
 
         Line ends between events belong to none and are not waited for.
         """
-        if end == 1:  # no blank line in it
+        if end == 1:
             end = len(data) - len(data.lstrip(b"\n"))
         self._held += data[end:]
         self._wait()

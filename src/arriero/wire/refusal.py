@@ -21,7 +21,7 @@ _PRIVATE = re.compile(
       \b[a-z][a-z0-9+.-]*://[^\s"'<>]+                 # a URL
     | \b(?:localhost|\d{1,3}(?:\.\d{1,3}){3})(?::\d+)?\b  # an IPv4 address
     | \[[0-9a-f:]*:[0-9a-f:.]*\](?::\d+)?                # an IPv6 address
-    | \b[\w.-]+:\d{2,5}\b(?=\s*(?:->|:|$))               # host:port, as Go's dialer writes it
+    | \b(?=[\w.-]*[a-z])[\w.-]+:\d{2,5}\b(?=\s*(?:->|:|$))  # host:port, as Go writes it
     | (?<![\w.])(?:[a-z]:)?[/\\][\w.@+-]+(?:[/\\][\w.@+:-]*)+  # a file's path
     | \bsha256[:-][0-9a-f]{12,}                          # a blob
     """,
