@@ -57,7 +57,7 @@ def whole(chunk: Chunk) -> ChatCompletion:
 
 
 def test_text_stream() -> None:
-    got = streamed(answer(), Chunk("Hel"), Chunk("lo"), Chunk(finish_reason="stop"))
+    got = streamed(answer(), Chunk("Hell"), Chunk("o"), Chunk(finish_reason="stop"))
     assert said(got, "content") == "Hello"
     assert [one.choices[0].delta.role for one in got] == ["assistant", None, None]
     assert [one.choices[0].finish_reason for one in got] == [None, None, "stop"]

@@ -59,7 +59,7 @@ def whole(chunk: Chunk, echo: str = "") -> Completion:
 
 
 def test_stream() -> None:
-    got = streamed(answer(), Chunk("Hel"), Chunk("lo"), Chunk(finish_reason="stop"))
+    got = streamed(answer(), Chunk("Hell"), Chunk("o"), Chunk(finish_reason="stop"))
     assert text(got) == "Hello"
     assert [choice["finish_reason"] for choice in choices(got)] == [None, None, "stop"]
     assert {(one["id"], one["object"], one["model"]) for one in got} == {
@@ -115,6 +115,12 @@ def test_logprobs_have_their_older_form() -> None:
     assert old.token_logprobs == [-1.5, -1.5]
     assert old.top_logprobs == [{"ab": -1.5, "z": -2.5}, {" c": -1.5, "z": -2.5}]
     assert old.text_offset == [0, 2]
+
+
+@pytest.mark.parametrize("odd", [b"[1]", b"{}", b'[{"token":"\xff","logprob":1}]', b"["])
+def test_odd_logprobs_cost_no_answer(odd: bytes) -> None:
+    choice = whole(Chunk("ab", logprobs=msgspec.Raw(odd))).choices[0]
+    assert (choice.text, choice.logprobs) == ("ab", None)
 
 
 def test_offsets_run_over_the_stream() -> None:

@@ -221,3 +221,11 @@ def test_legacy_function_calls() -> None:
     assert got[1].role == "tool"
     assert got[1].tool_call_id == got[0].tool_calls[0].id
     assert got[1].tool_name == "add"
+
+
+def test_a_result_of_a_function_nobody_called() -> None:
+    got = decode(
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "function", "name": "sub", "content": "2"},
+    )
+    assert (got[1].tool_name, got[1].tool_call_id) == ("sub", "")

@@ -128,6 +128,7 @@ def test_stop(stop: object, stops: list[str] | None) -> None:
         ("stream", 1),
         ("stream", "true"),
         ("user", 7),
+        ("user", "x" * 513),
         ("keep_alive", 1.5),
         ("options", []),
     ],
@@ -288,7 +289,7 @@ def test_logprobs() -> None:
 
 
 def test_continuing_the_last_message() -> None:
-    open_end = [USER, {"role": "assistant", "content": "Hel"}]
+    open_end = [USER, {"role": "assistant", "content": "Hell"}]
     assert chat(
         messages=open_end, continue_final_message=True, add_generation_prompt=False
     ).continue_final_message

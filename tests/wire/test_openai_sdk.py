@@ -49,8 +49,8 @@ def stream_of(*chunks: Chunk, error: BackendFailed | None = None) -> Respond:
 def test_chat_stream_with_helper() -> None:
     respond = stream_of(
         Chunk(thinking="hm"),
-        Chunk("Hel"),
-        Chunk("lo\u2028"),
+        Chunk("Hell"),
+        Chunk("o\u2028"),
         Chunk(tool_calls=[WEATHER]),
         Chunk(finish_reason="stop", usage=Usage(3, 4, 1)),
     )
@@ -70,11 +70,11 @@ def test_chat_stream_with_helper() -> None:
 
 
 def test_an_error_in_mid_stream_is_raised() -> None:
-    respond = stream_of(Chunk("Hel"), error=BackendFailed("The backend broke off"))
+    respond = stream_of(Chunk("Hell"), error=BackendFailed("The backend broke off"))
     stream = client(respond).chat.completions.create(
         model="llama", messages=[{"role": "user", "content": "x"}], stream=True
     )
-    assert next(stream).choices[0].delta.content == "Hel"
+    assert next(stream).choices[0].delta.content == "Hell"
     with pytest.raises(openai.APIError, match=r"broke off .*req7"):
         next(stream)
 

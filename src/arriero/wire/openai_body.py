@@ -2,8 +2,8 @@
 
 The common body holds known fields only and is decoded once, by a decoder that refuses unknown
 ones; only when that fails is the body read again as raw fields to apply the parameter policy or
-to say precisely what is wrong. Measured on a 2019 laptop-class core: 0.8 µs for three messages,
-15 µs for 19 KB of tools; the second way adds 10 to 20 %.
+to say precisely what is wrong. As measured, the one decoding takes 0.8 µs for three messages and
+15 µs for 19 KB of tools; a request with a parameter of no known field takes twice as long in all.
 """
 
 import re

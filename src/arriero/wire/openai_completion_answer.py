@@ -18,7 +18,7 @@ class _Token(msgspec.Struct):
     """One token of chat's `logprobs.content`, of which completions have an older form."""
 
     token: str
-    logprob: float
+    logprob: float | None
     top_logprobs: list[_Alternative] = []
 
 
@@ -117,7 +117,10 @@ class CompletionAnswer:
         """Return four lists in step with each other; offsets run over the whole stream."""
         if raw is None:
             return None
-        tokens = _TOKENS.decode(raw)
+        try:
+            tokens = _TOKENS.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None  # a backend's odd shape costs its probabilities, not the whole answer
         offsets = []
         for one in tokens:
             offsets.append(self._offset)

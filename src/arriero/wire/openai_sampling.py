@@ -22,6 +22,7 @@ _Seed = (
     | Annotated[float, Meta(ge=-(2**53), le=2**53)]
 )
 ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
+UserName = Annotated[str, Meta(max_length=512)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 KeepAlive = Whole | str
@@ -60,8 +61,8 @@ class TextBody(SamplingFields, kw_only=True):
     max_completion_tokens: Positive | None = None
     options: msgspec.Raw = ABSENT
     keep_alive: KeepAlive | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
+    user: UserName | None = None
+    safety_identifier: UserName | None = None
 
     @property
     def usage_wanted(self) -> bool:
