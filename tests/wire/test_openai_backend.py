@@ -515,6 +515,8 @@ def test_vectors_of_another_kind_are_a_value_error(embedding: str) -> None:
         (413, {}, FailureKind.CLIENT),
         (501, {"error": {"message": "This server does not support embeddings."}},
          FailureKind.CLIENT),
+        (501, {"error": {"message": "This server cannot rerank.", "type": "not_supported_error"}},
+         FailureKind.CLIENT),
         (500, {"error": {"message": "tools param requires --jinja flag"}}, FailureKind.CLIENT),
         (500, {"error": {"message": "CUDA error"}}, FailureKind.BROKEN),
         (401, {"error": {"message": "Invalid API Key"}}, FailureKind.BROKEN),

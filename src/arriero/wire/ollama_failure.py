@@ -4,9 +4,9 @@ Statuses and words: server/routes.go and llm/llama_server.go of Ollama. A 500 st
 there, from a dead runner to a client's bad schema, so words come before the status.
 """
 
-from arriero.wire.client_fault import client_fault, refused
 from arriero.wire.dialect import Failure, FailureKind
-from arriero.wire.refusal import Refusal, clean, read_refusal
+from arriero.wire.refusal import Refusal, read_refusal
+from arriero.wire.verdict import broken, busy, client_fault, refused
 
 # Over thirty, later a hundred, equal tokens in a row: the model loops, and would on any host.
 _ENDLESS = "token repeat limit"
@@ -32,7 +32,7 @@ def decode_failure(status: int, body: bytes) -> Failure:
 def decode_stream_error(text: str) -> Failure:
     """Return what the text of an `error` line means; the status of that answer was 200."""
     refusal = read_refusal(text.encode("utf-8", "replace"))
-    return _by_words(refusal) or _broken(refusal)
+    return _by_words(refusal) or broken(refusal)
 
 
 def _by_words(refusal: Refusal) -> Failure | None:
@@ -51,9 +51,5 @@ def _by_status(status: int, refusal: Refusal) -> Failure:
     if status in _REFUSED:
         return refused(refusal, status)
     if status in _BUSY:
-        return Failure(FailureKind.BUSY, clean(refusal.message) or "the backend is busy", 503)
-    return _broken(refusal)
-
-
-def _broken(refusal: Refusal) -> Failure:
-    return Failure(FailureKind.BROKEN, clean(refusal.message) or "the backend failed")
+        return busy(refusal)
+    return broken(refusal)

@@ -1,8 +1,8 @@
 """What the refusals of llama.cpp, vLLM and other servers of OpenAI's API mean."""
 
-from arriero.wire.client_fault import client_fault, refused
 from arriero.wire.dialect import Failure, FailureKind
-from arriero.wire.refusal import Refusal, clean, read_refusal
+from arriero.wire.refusal import read_refusal
+from arriero.wire.verdict import broken, busy, client_fault, refused
 
 _REFUSED = frozenset({400, 405, 413, 415, 422})
 _BUSY = frozenset({429, 503})  # llama.cpp says 503 "Loading model" until it is ready
@@ -27,15 +27,11 @@ def decode_failure(status: int, body: bytes) -> Failure:
     if status == _NOT_IMPLEMENTED:
         return refused(refusal)
     if status in _BUSY:
-        return Failure(FailureKind.BUSY, clean(refusal.message) or "the backend is busy", 503)
-    return _broken(refusal)
+        return busy(refusal)
+    return broken(refusal)
 
 
 def decode_stream_error(text: str) -> Failure:
     """Return what the text of an error event means; the status of that answer was 200."""
     refusal = read_refusal(text.encode("utf-8", "replace"))
-    return client_fault(refusal) or _broken(refusal)
-
-
-def _broken(refusal: Refusal) -> Failure:
-    return Failure(FailureKind.BROKEN, clean(refusal.message) or "the backend failed")
+    return client_fault(refusal) or broken(refusal)

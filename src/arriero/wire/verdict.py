@@ -1,7 +1,7 @@
-"""Refusals that are the request's own fault, whoever words them and whatever status they carry.
+"""Verdicts on a refusal that are the same whichever backend words it.
 
-Ollama and llama.cpp answer several of these with 500. Taken at its word, one client's bad schema
-would eject every backend of the fleet in turn.
+First of all which refusals are the request's own fault. Ollama and llama.cpp answer several of
+these with 500. Taken at its word, one client's bad schema would eject every backend in turn.
 """
 
 from arriero.wire.dialect import Failure, FailureKind
@@ -73,3 +73,13 @@ def refused(refusal: Refusal, status: int = 400) -> Failure:
     """Return a client's failure in the backend's own words."""
     message = clean(refusal.message) or "The backend refused the request."
     return Failure(FailureKind.CLIENT, message, status)
+
+
+def busy(refusal: Refusal) -> Failure:
+    """Return the failure of a backend that is full or not ready yet."""
+    return Failure(FailureKind.BUSY, clean(refusal.message) or "the backend is busy", 503)
+
+
+def broken(refusal: Refusal) -> Failure:
+    """Return a backend's own failure."""
+    return Failure(FailureKind.BROKEN, clean(refusal.message) or "the backend failed")
