@@ -5,6 +5,8 @@ from pathlib import Path
 import msgspec
 import typer
 
+from arriero.app.configfile import read_config
+from arriero.app.run import run
 from arriero.config.problems import ConfigError
 from arriero.config.settings import Config
 
@@ -15,9 +17,6 @@ def serve(
     port: int | None = typer.Option(None, min=0, max=65535, help="... and on this port."),
 ) -> None:
     """Serve a configuration until SIGTERM; SIGHUP reads it again."""
-    from arriero.app.configfile import read_config  # noqa: PLC0415 - `--help` needs none of it
-    from arriero.app.run import run  # noqa: PLC0415
-
     def load() -> Config:
         loaded = read_config(config).config
         changes = {"host": host, "port": port}

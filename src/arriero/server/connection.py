@@ -113,7 +113,7 @@ class ClientConnection(asyncio.Protocol, Swept):
         """Take a half-closed connection for a client that left, as other proxies do."""
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Tell the exchange that nobody waits any more."""
         self.gone = True
         gateway = self._gateway
