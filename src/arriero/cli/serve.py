@@ -17,6 +17,7 @@ def serve(
     port: int | None = typer.Option(None, min=0, max=65535, help="... and on this port."),
 ) -> None:
     """Serve a configuration until SIGTERM; SIGHUP reads it again."""
+
     def load() -> Config:
         loaded = read_config(config).config
         changes = {"host": host, "port": port}
