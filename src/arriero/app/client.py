@@ -41,13 +41,6 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     took_s: float = 0.0
     error: str | None = None
 
-    def json(self) -> object:
-        """Return the decoded body, or None when it is not JSON."""
-        try:
-            return msgspec.json.decode(self.body)
-        except msgspec.DecodeError:
-            return None
-
 
 class Endpoint:
     """Where requests go: `http://host:port/prefix`, with or without a trailing `/v1`."""
