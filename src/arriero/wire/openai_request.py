@@ -17,6 +17,7 @@ from arriero.base.errors import BadRequest, UnsupportedParameter
 from arriero.wire.canonical import Chat, Completion, Embedding, Message, Tool
 from arriero.wire.openai_body import ABSENT, BodySchema
 from arriero.wire.openai_messages import MessageBody, messages
+from arriero.wire.openai_plain import decode_plain_chat
 from arriero.wire.openai_sampling import (
     KeepAlive,
     ModelName,
@@ -102,6 +103,11 @@ _EMBEDDING = BodySchema("embedding", EmbeddingBody)
 
 def decode_chat(body: bytes) -> Chat:
     """Decode the body of `POST /v1/chat/completions`. Raises BadRequest, and nothing else."""
+    return decode_plain_chat(body) or decode_any_chat(body)
+
+
+def decode_any_chat(body: bytes) -> Chat:
+    """Decode a chat the general way. Raises BadRequest, and nothing else."""
     fields, leftovers = _CHAT.decode(body)
     conversation = messages(fields.messages)
     offered, choice = _offer(fields)
