@@ -12,9 +12,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def bash(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("ARRIERO_")}
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", f". {ROOT}/scripts/env.sh\n{script}"],
-        env=os.environ | environment,
+        env=ours | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
