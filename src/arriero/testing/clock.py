@@ -1,21 +1,24 @@
-"""The simulations' clock: the event loop's for what passes, the system's for what people read."""
+"""The simulations' clock, and the two forms in which Ollama writes times."""
 
-import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Final
 
 FOREVER_S: Final = float("inf")
-# What Go shows as the moment of "never": the largest duration, about 292 years, from now.
-_YEAR_OF_NEVER: Final = 2318
+# Go's longest duration, about 292 years: what "for ever" is shown as.
+NEVER_S: Final = (2**63 - 1) / 1e9
 
 
 class LoopClock:
-    """`arriero.base.clock.Clock` for code that runs inside an event loop."""
+    """`arriero.base.clock.Clock` for code that runs inside an event loop.
+
+    It is the loop's own clock, read anew each time: uvloop's moves once an iteration and in whole
+    milliseconds, which would make short durations zero.
+    """
 
     def now_s(self) -> float:
-        """Return the event loop's seconds."""
-        return asyncio.get_running_loop().time()
+        """Return the monotonic clock's seconds."""
+        return time.monotonic_ns() / 1e9
 
     def unix_s(self) -> float:
         """Return the system's seconds since 1970."""
@@ -23,9 +26,8 @@ class LoopClock:
 
 
 def rfc3339(unix_s: float) -> str:
-    """Return a UTC timestamp as Ollama writes it; infinity becomes a date far away."""
-    if unix_s == FOREVER_S:
-        return f"{_YEAR_OF_NEVER}-01-01T00:00:00Z"
+    """Return a UTC timestamp as Ollama writes it; infinity is its "never"."""
+    unix_s = min(unix_s, time.time_ns() / 1e9 + NEVER_S)
     moment = datetime.fromtimestamp(unix_s, UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 

@@ -35,6 +35,7 @@ REASONS: Final = {
     413: "Request Entity Too Large",
     429: "Too Many Requests",
     499: "",
+    501: "Not Implemented",
     500: "Internal Server Error",
     502: "Bad Gateway",
     503: "Service Unavailable",

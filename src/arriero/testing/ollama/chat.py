@@ -9,6 +9,7 @@ from arriero.testing.ollama.compose import Ask, compose
 from arriero.testing.ollama.engine import Piece
 from arriero.testing.ollama.job import (
     Job,
+    check_format,
     context_ids,
     deliver,
     fit,
@@ -29,8 +30,8 @@ from arriero.testing.text import tokens
 
 IMAGE_TOKENS = 768  # server/prompt.go
 NO_IMAGES = (
-    '{"error":{"code":500,"message":"image input is not supported - hint: if this is unexpected, '
-    'you may need to provide the mmproj","type":"server_error"}}'
+    '{"error":{"code":400,"message":"Multimodal data provided, but model does not support '
+    'multimodal requests.","type":"invalid_request_error"}}'
 )
 
 
@@ -89,8 +90,11 @@ async def _converse(job: Job, runner: Runner, messages: Sequence[Message], outle
     rendered = _rendered(job, kept)
     if job.request.get("_debug_render_only"):
         images = sum(len(message.get("images") or ()) for message in kept)
-        outlet.whole({**_chat_frame(job), "_debug_info": _debug(rendered, images)})
+        nothing = {"message": {"role": "", "content": ""}, "done": False}
+        info = {"_debug_info": _debug(rendered, images)}
+        outlet.whole({"model": job.name, **job.host.created_at(), **nothing, **info})
         return
+    check_format(job)
     _check_images(job.model, kept)
     prompt = fit(job, runner, tokens(rendered))
     question = _last(kept, "user")
@@ -126,6 +130,7 @@ async def _complete(job: Job, runner: Runner, text: str, outlet: Outlet) -> None
     if job.request.get("_debug_render_only"):
         outlet.whole({**_generate_frame(job), "_debug_info": _debug(rendered, 0)})
         return
+    check_format(job)
     prompt = fit(job, runner, tokens(rendered))
     ask = Ask(
         Turn(job.model.name, question, _seed(job), (), job.options),
@@ -168,7 +173,7 @@ def _rendered(job: Job, messages: Sequence[Message]) -> str:
 
 def _check_images(model: SimModel, messages: Sequence[Message]) -> None:
     if not model.can("vision") and any(message.get("images") for message in messages):
-        raise Refused(500, NO_IMAGES)
+        raise Refused(400, NO_IMAGES)
 
 
 def _last(messages: Sequence[Message], role: str) -> str:

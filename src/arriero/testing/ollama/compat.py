@@ -125,6 +125,7 @@ class CompletionOutlet(V1Outlet):
 
     def __init__(self, reply: Reply, request: Mapping[str, Any]) -> None:
         super().__init__(reply)
+        self._created = 0
         self._id = f"cmpl-{zlib.crc32(encode(request)) % _IDS}"
         self._usage = bool((request.get("stream_options") or {}).get("include_usage"))
 
@@ -145,12 +146,13 @@ class CompletionOutlet(V1Outlet):
         return sent + b"data: [DONE]\n\n" if value.get("done") else sent
 
     def _piece(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        self._created = self._created or _unix(value)
         reason = value.get("done_reason") or None
         choice = {"text": value.get("response", ""), "index": 0, "finish_reason": reason}
         return {
             "id": self._id,
             "object": "text_completion",
-            "created": _unix(value),
+            "created": self._created,
             "model": value.get("model", ""),
             "system_fingerprint": "fp_ollama",
             "choices": [choice],

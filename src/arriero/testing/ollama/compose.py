@@ -31,6 +31,11 @@ class Answer:
         calls = len(tokens(json.dumps(self.tool_calls))) if self.tool_calls else 0
         return len(self.thinking) + len(self.content) + calls
 
+    @property
+    def generated(self) -> int:
+        """What `eval_count` says: the token that ends an answer is counted, too."""
+        return self.length + (self.done_reason == "stop")
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -136,7 +141,7 @@ def _until_stop(text: str, stop: Sequence[str]) -> str:
 
 
 def _cut(answer: Answer, limit: int) -> None:
-    if answer.length <= limit:
+    if answer.generated <= limit:
         return
     answer.done_reason = "length"
     answer.tool_calls = []

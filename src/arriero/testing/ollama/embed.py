@@ -13,6 +13,7 @@ from arriero.testing.ollama.state import Host, Refused
 from arriero.testing.text import normalise, tokens, unit_vector
 
 TOO_LONG: Final = "the input length exceeds the context length"
+NO_EMBEDDINGS: Final = "This server does not support embeddings. Start it with `--embeddings`"
 
 
 async def embed(
@@ -24,6 +25,8 @@ async def embed(
     inputs = _inputs(request.get("input"))
     job.model = model_named(host, name, required="", missing=_missing(name))
     async with scheduled(job) as runner:
+        if inputs:
+            _require_embeddings(job, 501)
         vectors = [await _vector(job, runner, text) for text in inputs]
         counted = sum(min(len(tokens(text)), runner.context) for text in inputs)
         answer: dict[str, Any] = {"model": name, "embeddings": vectors}
@@ -42,7 +45,15 @@ async def embeddings(
     )
     prompt = str(request.get("prompt", ""))
     async with scheduled(job) as runner:
+        if prompt:
+            _require_embeddings(job, 500)
         outlet.whole({"embedding": await _vector(job, runner, prompt) if prompt else []})
+
+
+def _require_embeddings(job: Job, status: int) -> None:
+    # The scheduler asks for no capability here: it is llama-server that refuses.
+    if not job.model.can("embedding"):
+        raise Refused(status, NO_EMBEDDINGS)
 
 
 def _missing(name: str) -> str:

@@ -80,7 +80,7 @@ class Engine:
             await self._strike(runner, fault, max(len(unfolded), fault.after if fault else 0))
             if runner.model.tool_calls_last:
                 last.tool_calls = answer.tool_calls
-            last.answer_tokens = answer.length
+            last.answer_tokens = answer.generated
             last.answer_s = self._clock.now_s() - started_s
             slot.cached = [*prompt, *answer.thinking, *answer.content]
         yield last
@@ -122,9 +122,7 @@ class Engine:
                 raise RunnerFailed(fault.text or f"{ENCOUNTERED}unexpected EOF")
             case Kind.CRASH:
                 self._scheduler.crash(runner)
-                raise RunnerFailed(
-                    fault.text or (f"{ENCOUNTERED}unexpected EOF" if at else CRASHED)
-                )
+                raise RunnerFailed(fault.text or f"{ENCOUNTERED}unexpected EOF")
             case Kind.OUT_OF_MEMORY:
                 self._scheduler.expire_all()
                 raise RunnerFailed(fault.text or f"{ENCOUNTERED if at else ''}{OUT_OF_MEMORY}")

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -28,6 +29,7 @@ TOO_LONG: Final = (
     "prompt, adjust the context length in settings, or use a model with a longer context length"
 )
 TOP_LOGPROBS_MAX: Final = 20
+_CACHE_CELLS: Final = 256  # llama.cpp rounds a context up to a multiple of this
 
 Frame = Callable[[Piece], dict[str, Any]]
 
@@ -180,13 +182,26 @@ def _load_options(job: Job) -> dict[str, Any]:
     return options
 
 
+def check_format(job: Job) -> None:
+    """Refuse a `format` that is neither "json" nor a schema."""
+    wanted = job.request.get("format")
+    if wanted not in (None, "", "json") and not isinstance(wanted, Mapping):
+        quoted = json.dumps(json.dumps(wanted))
+        raise Refused(
+            500, f'invalid format: {quoted}; expected "json" or a valid JSON Schema object'
+        )
+
+
 def fit(job: Job, runner: Runner, prompt: list[str]) -> list[str]:
     """Cut an overlong prompt as Ollama does, or refuse it; raises Refused."""
     context = runner.context
     if len(prompt) < context:
         return prompt
     if not job.request.get("truncate", True):
-        raise Refused(400, _exceeds(len(prompt), context))
+        room = -(-context // _CACHE_CELLS) * _CACHE_CELLS
+        if len(prompt) < room:
+            return prompt
+        raise Refused(400, _exceeds(len(prompt), room))
     if not runner.options["shift"]:
         raise Refused(400, TOO_LONG)
     keep = min(max(int(job.options["num_keep"]), 0), context - 1)

@@ -64,7 +64,8 @@ def num_ctx(asked: int, default: int, trained: int, *, vision: bool) -> int:
 def predict_limit(num_predict: int, context: int) -> int:
     """Return how many tokens may be generated."""
     limit = OPEN_ENDED_CONTEXTS * context
-    return limit if num_predict < 0 else min(num_predict, limit)
+    # 0 is left out of the runner's request, and so means the default.
+    return limit if num_predict <= 0 else min(num_predict, limit)
 
 
 def _checked(name: str, value: object) -> object:

@@ -73,6 +73,7 @@ class Runner:
         self.keep_alive_s = 0.0
         self.expires_unix_s = 0.0
         self.users = 0
+        self.dead = False
         self.timer: asyncio.TimerHandle | None = None
         self.gone = asyncio.Event()
         self._free = [Slot() for _ in range(slots)]
@@ -148,8 +149,8 @@ class Scheduler:
             self._retire(runner)
 
     def crash(self, runner: Runner) -> None:
-        """Forget a runner whose process died."""
-        self._unload(runner)
+        """Mark a runner whose process died; it stays listed until somebody asks for it."""
+        runner.dead = True
 
     def shutdown(self) -> None:
         """Unload everything at once; timers must not outlive the host."""
@@ -158,7 +159,9 @@ class Scheduler:
 
     def _usable(self, model: SimModel, options: LoadOptions) -> Runner | None:
         runner = self._runners.get(model.ref.key)
-        return runner if runner is not None and runner.options == options else None
+        if runner is None or runner.dead or runner.options != options:
+            return None
+        return runner
 
     async def _queue(self, model: SimModel, options: LoadOptions) -> Runner:
         # The channel of sched.go holds those that wait behind the one in work, so the one in work
@@ -214,7 +217,7 @@ class Scheduler:
             runner.keep_alive_s = keep_alive_s
         elif not runner.expires_unix_s:
             runner.keep_alive_s = self._settings.keep_alive_s
-        runner.expires_unix_s = self._clock.unix_s() + runner.keep_alive_s
+        self._expires_after(runner, runner.keep_alive_s)
 
     def _detach(self, runner: Runner) -> None:
         runner.users -= 1
@@ -225,12 +228,13 @@ class Scheduler:
         if runner.keep_alive_s <= 0:
             self._unload(runner)
         elif runner.keep_alive_s < FOREVER_S:
-            runner.expires_unix_s = self._clock.unix_s() + runner.keep_alive_s
+            self._expires_after(runner, runner.keep_alive_s)
             loop = asyncio.get_running_loop()
             runner.timer = loop.call_later(runner.keep_alive_s, self._unload, runner)
 
     def _retire(self, runner: Runner) -> None:
         runner.keep_alive_s = 0.0
+        self._expires_after(runner, 0)
         self._stop_timer(runner)
         if runner.users == 0:
             self._unload(runner)
@@ -241,6 +245,9 @@ class Scheduler:
             del self._runners[runner.model.ref.key]
             runner.stats.unloads += 1
         runner.gone.set()
+
+    def _expires_after(self, runner: Runner, idle_s: float) -> None:
+        runner.expires_unix_s = self._clock.unix_s() + idle_s
 
     def _stop_timer(self, runner: Runner) -> None:
         if runner.timer is not None:
