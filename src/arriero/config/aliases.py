@@ -46,9 +46,7 @@ def _model(reader: Reader, node: Node, base: Base) -> Model | None:
         reader.error(node, "a model must be a mapping", 'write {name: llama3, model: "llama3:8b"}')
         return None
     entries = node.value
-    given = reader.fields(node, entries, Model, known=("routes", *MODEL_KEYS))
-    if "routes" in entries:
-        reader.unknown(entries["routes"], "routes", {*fields_of(Model), *MODEL_KEYS} - {"routes"})
+    given = reader.fields(node, entries, fields_of(Model, "routes"), known=MODEL_KEYS)
     check_options(reader, entries.get("options"))
     model = reader.value(entries["model"].node, _MODEL_NAME, "model") if "model" in entries else ""
     timeouts = _timeouts(reader, entries, base.timeouts)
@@ -71,7 +69,7 @@ def _timeouts(reader: Reader, entries: dict[str, Entry], base: Timeouts) -> Time
     entry = entries.get("timeouts")
     if entry is None:
         return base
-    given = reader.fields(entry, reader.mapping(entry.node, "timeouts"), Timeouts)
+    given = reader.fields(entry, reader.mapping(entry.node, "timeouts"), fields_of(Timeouts))
     return msgspec.structs.replace(base, **given)
 
 
@@ -79,7 +77,11 @@ def _routes(reader: Reader, entry: Entry | None, default: Route, base: Base) -> 
     if entry is None:
         return tuple(msgspec.structs.replace(default, backend=name) for name in base.backends)
     if entry.node.value in (None, []):
-        reader.error(entry, "no backends: the model could never be served", "remove the line: all")
+        reader.error(
+            entry,
+            "no backends: the model could never be served",
+            "remove the line to run it on all of them",
+        )
         return ()
     routes: dict[tuple[str, str], Route] = {}
     for item in reader.items(entry.node, "backends"):
@@ -97,7 +99,11 @@ def _route(reader: Reader, item: Node, default: Route, base: Base) -> Route | No
     at = item
     if isinstance(item.value, dict):
         given: dict[str, Any] = reader.fields(
-            item, item.value, Route, known=("timeouts",), defaults={"model": default.model}
+            item,
+            item.value,
+            fields_of(Route, "timeouts"),
+            known=("timeouts",),
+            defaults={"model": default.model},
         )
         given["timeouts"] = _timeouts(reader, item.value, default.timeouts)
         at = item.value["backend"].node if "backend" in item.value else item

@@ -59,23 +59,19 @@ def _section(
     top: dict[str, Entry],
     name: str,
     cls: type[msgspec.Struct],
-    ignored: dict[str, str],
+    table: dict[str, str],
 ) -> _Section:
     entry = top.get(name)
     if entry is None:
         return _Section(None, {}, {})
-    entries = litellm_models.without_ignored(reader, reader.mapping(entry.node, name), ignored)
+    entries = litellm_models.without_ignored(reader, reader.mapping(entry.node, name), table)
     known = keys.ROUTER_KEYS if cls is keys.RouterSettings else ()
-    return _Section(entry, entries, reader.fields(entry, entries, cls, known=known))
+    return _Section(entry, entries, reader.fields(entry, entries, fields_of(cls), known=known))
 
 
 def _check_top(reader: Reader, top: dict[str, Entry]) -> None:
-    for key, entry in top.items():
-        if key in ignored.REFUSED_TOP:
-            reader.error(entry, f"`{key}` is not supported", ignored.REFUSED_TOP[key])
-        elif key in ignored.TOP:
-            reader.note(entry, f"`{key}` has no effect: {ignored.TOP[key]}")
-        elif key not in KEYS:
+    for key, entry in litellm_models.without_ignored(reader, top, ignored.TOP).items():
+        if key not in KEYS:
             reader.unknown(entry, key, KEYS)
 
 

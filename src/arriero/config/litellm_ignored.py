@@ -125,7 +125,7 @@ GENERAL: Final = _told(
     (_METRICS, "otel alerting alert_types alerting_threshold alerting_args alert_to_webhook_url"),
     (_SECURITY, """
      dangerously_permit_weak_or_unset_master_key allowed_routes public_routes
-     allowed_ips use_x_forwarded_for forward_client_headers_to_llm_api forward_openai_org_id
+     use_x_forwarded_for forward_client_headers_to_llm_api forward_openai_org_id
      max_response_size_mb allow_client_side_credentials
      """),
     (_MCP, "pass_through_endpoints completion_model plugins"),
@@ -166,5 +166,8 @@ LITELLM: Final = _told(
     (_MCP, "guardrails mcp_aliases tag_budget_config post_call_rules"),
 )  # fmt: skip
 
-# Keys whose silent loss would leave a different service; what to do instead.
-REFUSED_TOP: Final = {"include": "put all entries into one file; other files are not read"}
+# Keys whose silent loss would leave a smaller or a more open service; what to do instead.
+REFUSED: Final = {
+    "include": "put all entries into one file; other files are not read",
+    "allowed_ips": "let the host's firewall say who may reach the port",
+}

@@ -90,16 +90,18 @@ def read(reader: Reader, section: Entry | None, root: Node, defaults: Defaults) 
 
 
 def without_ignored(
-    reader: Reader, entries: Mapping[str, Entry], ignored: Mapping[str, str]
+    reader: Reader, entries: Mapping[str, Entry], table: Mapping[str, str]
 ) -> dict[str, Entry]:
     """Return the entries that may count; those known to have no effect are told."""
     left: dict[str, Entry] = {}
     for key, entry in entries.items():
-        reason = "nothing is billed" if "cost_per" in key else ignored.get(key)
-        if reason is None:
-            left[key] = entry
-        else:
+        reason = "nothing is billed" if "cost_per" in key else table.get(key)
+        if key in ignored.REFUSED:
+            reader.error(entry, f"`{key}` is not supported", ignored.REFUSED[key])
+        elif reason is not None:
             reader.note(entry, f"`{key}` has no effect: {reason}")
+        else:
+            left[key] = entry
     return left
 
 
@@ -117,9 +119,9 @@ def _entry(reader: Reader, node: Node, defaults: Defaults, names: set[str]) -> _
     if names_cloud(reader, entries):
         return None
     before = len(reader.problems)
-    given = reader.fields(node, entries, Deployment, known=_OPTION_KEYS)
+    given = reader.fields(node, entries, fields_of(Deployment), known=_OPTION_KEYS)
     chosen = {key: entry for key, entry in entries.items() if key in _OPTION_KEYS}
-    options = reader.fields(node, chosen, keys.Options)
+    options = reader.fields(node, chosen, fields_of(keys.Options))
     if any(problem.severity == "error" for problem in reader.problems[before:]):
         return None
     entry = Deployment(**given)
@@ -192,31 +194,33 @@ def _tell_useless_timeout(reader: Reader, placed: list[_Placed], defaults: Defau
 
 def _model(reader: Reader, name: str, group: list[_Placed], by_server: dict[Server, str]) -> Model:
     """Return one alias from its entries, after telling what they do not agree on."""
-    settings: dict[str, Any] = {}
-    for key, field in ALIAS_FIELDS.items():
-        said = [each for each in group if getattr(each.entry, key) is not None]
-        for other in said[1:]:
-            if getattr(other.entry, key) != getattr(said[0].entry, key):
-                _tell_difference(reader, other.keys[key].node, key, said[0].keys[key])
-        settings[field] = getattr(said[0].entry, key) if said else None
-    for other in group[1:]:
-        if other.options != group[0].options:
-            _tell_difference(reader, other.at, "the default options", group[0].at)
+    said = {key: [getattr(each.entry, key) for each in group] for key in ALIAS_FIELDS}
+    settings = {
+        field: _agreed(reader, group, key, said[key]) for key, field in ALIAS_FIELDS.items()
+    }
+    names = dict.fromkeys(key for each in group for key in each.options)
+    options = {
+        key: _agreed(reader, group, key, [each.options.get(key) for each in group]) for key in names
+    }
     return Model(
         name=name,
         routes=_routes(reader, group, by_server),
-        options=_options(group),
+        options=_in_the_backends_words(group, options),
         **settings,
     )
 
 
-def _tell_difference(reader: Reader, at: Place, key: str, first: Place) -> None:
-    what = key if " " in key else f"`{key}`"
-    reader.error(
-        at,
-        f"{what} differs from line {first.line}, and belongs to the alias as a whole",
-        "give all entries of one `model_name` the same value",
-    )
+def _agreed(reader: Reader, group: list[_Placed], key: str, values: list[Any]) -> Any:
+    """Return the one value that entries of an alias give to `key`, or None."""
+    given = [(each, value) for each, value in zip(group, values, strict=True) if value is not None]
+    for other, value in given[1:]:
+        first, agreed = given[0]
+        if value != agreed:
+            line = first.keys[key].line
+            message = f"`{key}` differs from line {line}, and belongs to the alias as a whole"
+            hint = "give all entries of one `model_name` the same value"
+            reader.error(other.keys[key].node, message, hint)
+    return given[0][1] if given else None
 
 
 def _routes(
@@ -236,13 +240,12 @@ def _routes(
     return tuple(routes.values())
 
 
-def _options(group: list[_Placed]) -> dict[str, Any]:
-    """Return an alias's options in its backends' words: Ollama calls max_tokens num_predict."""
+def _in_the_backends_words(group: list[_Placed], options: dict[str, Any]) -> dict[str, Any]:
+    """Return an alias's options as its backends call them: max_tokens is Ollama's num_predict."""
     ollama = all(each.target.server.kind == "ollama" for each in group)
     limit = "num_predict" if ollama else "max_tokens"
     renamed = {"max_tokens": limit, "max_completion_tokens": limit}
-    given = group[0].options.items()
-    return {renamed.get(key, key): value for key, value in given if value is not None}
+    return {renamed.get(key, key): value for key, value in options.items() if value is not None}
 
 
 def _place(entries: Mapping[str, Entry], key: str, otherwise: Place) -> Place:

@@ -14,6 +14,7 @@ from arriero.config.tree import Entry, Node
 KEYS: Final = frozenset({*fields_of(Config), "timeouts"} - {"digest"})
 ACCESS_KEYS: Final = ("master_key_file",)
 _READ_HERE: Final = ("backends", "models", "timeouts", "access", "digest")
+_TIMEOUTS: Final = fields_of(Timeouts)
 _PATH: Final = fields_of(Tls)["certificate"].type
 _NAME: Final = fields_of(Backend)["name"].type
 _URL: Final = fields_of(Backend)["url"].type
@@ -22,9 +23,8 @@ _URL: Final = fields_of(Backend)["url"].type
 def read(reader: Reader, root: Node, outside: masterkey.Outside) -> Config | None:
     """Return the configuration, or None when mistakes were told."""
     entries = reader.mapping(root, "the file")
-    if "digest" in entries:
-        reader.unknown(entries["digest"], "digest", KEYS)
-    sections = reader.fields(root, entries, Config, known=_READ_HERE)
+    plain_sections = fields_of(Config, *_READ_HERE)
+    sections = reader.fields(root, entries, plain_sections, known=KEYS - plain_sections.keys())
     timeouts = _timeouts(reader, entries.get("timeouts"))
     access = _access(reader, entries.get("access"), root, outside)
     backends, places = _backends(reader, _section(reader, root, entries, "backends"))
@@ -56,13 +56,13 @@ def _section(reader: Reader, root: Node, entries: dict[str, Entry], key: str) ->
 def _timeouts(reader: Reader, entry: Entry | None) -> Timeouts:
     if entry is None:
         return Timeouts()
-    return Timeouts(**reader.fields(entry, reader.mapping(entry.node, "timeouts"), Timeouts))
+    return Timeouts(**reader.fields(entry, reader.mapping(entry.node, "timeouts"), _TIMEOUTS))
 
 
 def _access(reader: Reader, entry: Entry | None, root: Node, outside: masterkey.Outside) -> Access:
     entries = reader.mapping(entry.node, "access") if entry else {}
     at: Place = entry or root
-    given = reader.fields(at, entries, Access, known=ACCESS_KEYS)
+    given = reader.fields(at, entries, fields_of(Access), known=ACCESS_KEYS)
     key, file = entries.get("master_key"), entries.get("master_key_file")
     path = reader.value(file.node, _PATH, "master_key_file") if file else None
     if path is BAD or (key is not None and "master_key" not in given):
@@ -91,10 +91,9 @@ def _backends(reader: Reader, section: Node | None) -> tuple[dict[str, Backend],
         if name in places:
             first = places[name].line
             reader.error(place, f"backend `{name}` is given twice; the first is in line {first}")
-            continue
-        places[name] = place
-        if "url" in given:
-            backends[name] = Backend(**given)
+        elif name:
+            places[name] = place
+            backends |= {name: Backend(**given)} if "url" in given else {}
     return backends, places
 
 
@@ -116,7 +115,7 @@ def _backend_fields(reader: Reader, name: str, node: Node) -> tuple[Place, dict[
     """Return a backend's values; without `url` among them it is not to be built."""
     place: Place = node
     if isinstance(node.value, dict):
-        given = reader.fields(node, node.value, Backend, defaults={"name": name})
+        given = reader.fields(node, node.value, fields_of(Backend), defaults={"name": name})
         url = node.value.get("url")
         place = url.node if url else node
     else:

@@ -85,17 +85,16 @@ class Reader:
         self,
         at: Place,
         entries: Mapping[str, Entry],
-        cls: type[msgspec.Struct],
+        accepted: Mapping[str, inspect.Field],
         *,
         known: Collection[str] = (),
         defaults: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Return the readable values of `entries` by the fields of `cls`.
+        """Return the readable values of `entries` by the fields they are accepted for.
 
-        `known` names keys that the caller reads itself, fields of `cls` among them; `defaults` are
-        values for fields that are not given. What is missing is told at `at`.
+        `known` names keys that the caller reads itself; `defaults` are values for fields that are
+        not given. What is missing is told at `at`.
         """
-        accepted = {name: field for name, field in fields_of(cls).items() if name not in known}
         given = dict(defaults or {})
         for key, entry in entries.items():
             if key in accepted:
@@ -138,7 +137,7 @@ class Reader:
         if not isinstance(node.value, dict):
             return self._bad(node, name, "a mapping of keys to values")
         before = len(self.problems)
-        given = self.fields(node, node.value, kind.cls)
+        given = self.fields(node, node.value, fields_of(kind.cls))
         told = any(problem.severity == "error" for problem in self.problems[before:])
         return BAD if told else kind.cls(**given)
 
@@ -162,10 +161,13 @@ class Reader:
         for each in kinds:
             if len(kinds) == 1 or _fits(value, each):
                 return self.value(node, each, name)
-        return self._bad(node, name, " or ".join(expected(each) for each in kinds))
+        return self._bad(node, name, ", or ".join(expected(each) for each in kinds))
 
     def _form(self, node: Node, kind: inspect.Metadata, name: str) -> Any:
-        form = FORMS[(kind.extra or {})["form"]]
+        extra = kind.extra or {}
+        if "words" in extra:
+            return self._scalar(node, kind.type, name, extra["words"])
+        form = FORMS[extra["form"]]
         if isinstance(node.value, (list, dict)):
             return self._bad(node, name, "a single value")
         try:
@@ -187,10 +189,10 @@ class Reader:
         self.error(node, f"`{name}` must be text", "put it into quotes")
         return BAD
 
-    def _scalar(self, node: Node, kind: inspect.Type, name: str) -> Any:
+    def _scalar(self, node: Node, kind: inspect.Type, name: str, words: str = "") -> Any:
         value = _typed(node, kind)
         if not _fits(value, kind) or not _within(value, kind):
-            return self._bad(node, name, expected(kind), _scalar_hint(node, value, kind))
+            return self._bad(node, name, words or expected(kind), _scalar_hint(node, value, kind))
         return float(value) if isinstance(kind, inspect.FloatType) else value
 
 
@@ -212,11 +214,11 @@ _READERS: Final[dict[type, _Read]] = {
 
 
 @cache
-def fields_of(cls: type[msgspec.Struct]) -> dict[str, inspect.Field]:
-    """Return a struct's fields by name."""
+def fields_of(cls: type[msgspec.Struct], *without: str) -> dict[str, inspect.Field]:
+    """Return a struct's fields by name, but for those that a file does not set."""
     info = inspect.type_info(cls)
     assert isinstance(info, inspect.StructType)
-    return {field.name: field for field in info.fields}
+    return {field.name: field for field in info.fields if field.name not in without}
 
 
 def expected(kind: inspect.Type) -> str:

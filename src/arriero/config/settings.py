@@ -30,10 +30,23 @@ Retries = Annotated[int, Meta(ge=0, le=16)]
 Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
 Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
-# What clients and model servers call a model: no blanks at the ends, no control characters.
-ModelName = Annotated[str, Meta(max_length=256, pattern=r"^(?!\s)[^\x00-\x1f\x7f]+(?<!\s)\Z")]
+# What clients and model servers call a model. `words` complete "must be ..." for people.
+ModelName = Annotated[
+    str,
+    Meta(
+        max_length=256,
+        pattern=r"^(?!\s)[^\x00-\x1f\x7f]+(?<!\s)\Z",
+        extra={"words": "a name of up to 256 characters without blanks at its ends"},
+    ),
+]
 # Backend names are metric labels and stand in log lines.
-BackendName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+BackendName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z",
+        extra={"words": "a name of up to 64 letters, digits, dots, dashes and underscores"},
+    ),
+]
 
 
 class Secret:

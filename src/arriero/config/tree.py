@@ -226,14 +226,15 @@ def _syntax_problem(error: yaml.MarkedYAMLError) -> Problem:
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     # The names of aliases and tags may be the beginning of a secret that should have been quoted.
     said = re.sub(r"(alias|tag|handle|directive)\b.*", r"\1", error.problem or "no reason known")
+    if said == "but found another document":
+        hint = "remove the `---` and what follows it, or what is before it"
+        return Problem(line, column, "a second document begins here", hint)
     return Problem(line, column, f"not valid YAML: {said}", _syntax_hint(said))
 
 
 def _syntax_hint(said: str) -> str:
     if r"\t" in said:
         return "indent with spaces"
-    if "single document" in said:
-        return "keep one document: remove the `---` and what follows it"
     return "check the indentation, and quote values that hold `: `, ` #` or begin with a sign"
 
 
