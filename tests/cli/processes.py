@@ -56,7 +56,9 @@ def write_config(folder: Path, backends: list[str], models: dict[str, str]) -> P
     """Write a configuration of these backends and aliases; the access log goes to a file."""
     document = {
         "backends": [{"name": f"llm{n:02d}", "url": url} for n, url in enumerate(backends, 1)],
-        "models": [{"name": alias, "model": model} for alias, model in models.items()],
+        "models": [
+            {"name": alias, "model": model.partition(",")[0]} for alias, model in models.items()
+        ],
         "access": {"master_key": KEY},
         "log": {"access": str(folder / "access.log")},
     }
@@ -72,7 +74,7 @@ def fleet(
 ) -> Iterator[tuple[str, list[str]]]:
     """Run hosts with all these models and a gateway before them; gives its address and theirs.
 
-    `dead` are addresses of further backends, where nobody answers.
+    A model is written as the simulation's `--model` takes it. `dead` are addresses of further backends, where nobody answers.
     """
     with ExitStack() as stack:
         backends = [stack.enter_context(simulated_ollama(*models.values())) for _ in range(hosts)]

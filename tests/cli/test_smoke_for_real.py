@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from arriero.cli.main import app
 
-MODELS = {"phi3-3.8b": "phi3:3.8b", "vectors": "nomic-embed-text"}
+MODELS = {"phi3-3.8b": "phi3:3.8b", "vectors": "nomic-embed-text,capabilities=embedding"}
 
 
 def run(*words: str) -> tuple[int, str]:
