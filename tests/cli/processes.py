@@ -74,7 +74,8 @@ def fleet(
 ) -> Iterator[tuple[str, list[str]]]:
     """Run hosts with all these models and a gateway before them; gives its address and theirs.
 
-    A model is written as the simulation's `--model` takes it. `dead` are addresses of further backends, where nobody answers.
+    A model is written as the simulation's `--model` takes it. `dead` are addresses of further
+    backends, where nobody answers.
     """
     with ExitStack() as stack:
         backends = [stack.enter_context(simulated_ollama(*models.values())) for _ in range(hosts)]
