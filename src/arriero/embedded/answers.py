@@ -1,28 +1,18 @@
 """The JSON objects of Ollama's API, with its field sets; durations on the wire are nanoseconds."""
 
-import math
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from arriero.embedded.engine import Outcome
 from arriero.embedded.residency import Residency
 from arriero.embedded.weights import Floats, Header
+from arriero.testing.clock import nanoseconds, rfc3339
 
 VERSION: Final = "0.33.0-arriero"  # the Ollama release whose API this follows, and who speaks
 CAPABILITIES: Final = ("completion", "embedding")
 QUANTISATION: Final = "Q4_1"
-FOREVER: Final = "2318-12-31T23:59:59Z"  # Ollama writes now plus 292 years, Go's longest duration
 Json = dict[str, Any]
 Piece = Callable[[str], Json]
-
-
-def rfc3339(unix_s: float) -> str:
-    """Return a time as Ollama writes it."""
-    if math.isinf(unix_s):
-        return FOREVER
-    moment = datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="microseconds")
-    return moment.replace("+00:00", "Z")
 
 
 def chat_piece(text: str) -> Json:
@@ -49,12 +39,12 @@ def last_line(model: str, unix_s: float, said: Json, reason: str) -> Json:
 def counters(outcome: Outcome, total_s: float, load_s: float) -> Json:
     """Return what an answer cost; the prompt counts whole, cached or not (Ollama since 0.30)."""
     return {
-        "total_duration": _ns(total_s),
-        "load_duration": _ns(load_s),
+        "total_duration": nanoseconds(total_s),
+        "load_duration": nanoseconds(load_s),
         "prompt_eval_count": outcome.prompt_tokens,
-        "prompt_eval_duration": _ns(outcome.prompt_s),
+        "prompt_eval_duration": nanoseconds(outcome.prompt_s),
         "eval_count": outcome.completion_tokens,
-        "eval_duration": _ns(outcome.completion_s),
+        "eval_duration": nanoseconds(outcome.completion_s),
     }
 
 
@@ -68,7 +58,7 @@ def embedded(model: str, vectors: list[Floats], tokens: int, total_s: float) -> 
     return {
         "model": model,
         "embeddings": [vector.tolist() for vector in vectors],
-        "total_duration": _ns(total_s),
+        "total_duration": nanoseconds(total_s),
         "load_duration": 0,
         "prompt_eval_count": tokens,
     }
@@ -144,7 +134,3 @@ def details(header: Header) -> Json:
         "parameter_size": f"{header.parameter_count / 1e6:.2f}M",
         "quantization_level": QUANTISATION,
     }
-
-
-def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)

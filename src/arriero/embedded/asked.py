@@ -50,7 +50,7 @@ class Generation(Asked, kw_only=True):
     """What `/api/chat` and `/api/generate` have in common; `stream` is the default there."""
 
     stream: bool | None = None
-    format: msgspec.Raw | None = None
+    format: msgspec.Raw = msgspec.Raw()
     think: bool | str | None = None
     debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
 
@@ -137,5 +137,5 @@ def _refuse_generation(asked: Generation, *, images: bool) -> None:
         raise ApiError(400, f'"{asked.model}" does not support thinking')
     if images:
         raise ApiError(400, f'"{asked.model}" does not support vision')
-    if asked.format is not None and bytes(asked.format) not in {b"null", b'""'}:
+    if bytes(asked.format) not in {b"", b"null", b'""'}:
         raise ApiError(400, f'"{asked.model}" does not support structured outputs')

@@ -11,7 +11,6 @@ from typing import Final, Literal
 import msgspec
 import numpy as np
 
-from arriero.base.clock import Clock
 from arriero.embedded.cache import Pool, Sequence
 from arriero.embedded.convert import load_weights
 from arriero.embedded.model import BATCH_TOKENS, Llama
@@ -40,12 +39,12 @@ class Outcome(msgspec.Struct):
 class Engine:
     """One model with its tokeniser and its cached conversations."""
 
-    def __init__(self, header: Header, weights: Weights, clock: Clock) -> None:
+    def __init__(self, header: Header, weights: Weights, now_s: Callable[[], float]) -> None:
         self.header = header
         self.tokenizer = Tokenizer(header.vocabulary)
         self._model = Llama(weights)
         self._pool = Pool(header.hyper, POOL_TOKENS_MAX)
-        self._clock = clock
+        self._now_s = now_s
 
     def context(self, options: Options) -> int:
         """Return the context length for a request: what it wants, at most what was trained."""
@@ -67,9 +66,9 @@ class Engine:
         assert 0 < len(prompt) < context
         sequence = self._pool.take(prompt)
         outcome.prompt_tokens, outcome.cached_tokens = len(prompt), len(sequence.tokens)
-        begun_s = self._clock.now_s()
+        begun_s = self._now_s()
         state = self._read(sequence, prompt[len(sequence.tokens) :], cancelled)
-        prefilled_s = self._clock.now_s()
+        prefilled_s = self._now_s()
         outcome.prompt_s = prefilled_s - begun_s
         if state is None:
             return
@@ -77,7 +76,7 @@ class Engine:
         detokenizer = Detokenizer(self.tokenizer)
         for token in self._tokens(sequence, state, options, outcome):
             text = scanner.feed(detokenizer.feed(token))
-            outcome.completion_s = self._clock.now_s() - prefilled_s
+            outcome.completion_s = self._now_s() - prefilled_s
             if text:
                 yield text
             if scanner.found:
@@ -130,10 +129,13 @@ class Engine:
                 self._pool.shrink()
 
 
-def load_engine(path: Path, clock: Clock) -> Engine:
-    """Return an engine for a GGUF file; seconds at the first start, then a moment."""
+def load_engine(path: Path, now_s: Callable[[], float]) -> Engine:
+    """Return an engine for a GGUF file; seconds at the first start, then a moment.
+
+    `now_s` tells monotonic seconds; it is asked from the worker thread.
+    """
     header, weights = load_weights(path)
-    return Engine(header, weights, clock)
+    return Engine(header, weights, now_s)
 
 
 def normalise(vector: Floats) -> Floats:

@@ -5,10 +5,10 @@ import signal
 import sys
 from pathlib import Path
 
-from arriero.embedded.clock import SystemClock
 from arriero.embedded.engine import load_engine
 from arriero.embedded.server import OllamaApi
 from arriero.embedded.worker import Worker
+from arriero.testing.clock import LoopClock
 from arriero.testing.http import HttpServer
 
 
@@ -18,8 +18,8 @@ async def serve(gguf: Path, name: str, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    clock = SystemClock()
-    engine = await asyncio.to_thread(load_engine, gguf, clock)
+    clock = LoopClock()
+    engine = await asyncio.to_thread(load_engine, gguf, clock.now_s)
     with Worker() as worker:
         api = OllamaApi(name, engine, worker, clock)
         async with HttpServer(api.handle, host, port) as server:

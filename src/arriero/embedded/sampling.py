@@ -7,12 +7,15 @@ matters but the penalties.
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from arriero.embedded.weights import Floats
+
+GREEDY_BELOW: Final = 1e-4  # a temperature that leaves no choice, and would overflow
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +30,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     top_p: float = 0.9
     min_p: float = 0.0
     repeat_last_n: int = 64
-    repeat_penalty: float = 1.1
+    repeat_penalty: Annotated[float, msgspec.Meta(gt=0)] = 1.1
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int = -1
@@ -53,7 +56,7 @@ def pick(
 ) -> int:
     """Return the next token, given the scores and all tokens so far (prompt and answer)."""
     penalised = penalise(scores, history, options)
-    if options.temperature <= 0:
+    if options.temperature < GREEDY_BELOW:
         return int(penalised.argmax())
     ids = keep_top_k(penalised, options.top_k)
     ids = keep_probable(ids, penalised[ids], options)

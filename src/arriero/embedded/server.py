@@ -7,7 +7,6 @@ from typing import Any, Final
 import msgspec
 
 from arriero.base.clock import Clock
-from arriero.core.fleet import canonical_model_name
 from arriero.embedded import answers
 from arriero.embedded.answers import Json, Piece, chat_piece, generate_piece
 from arriero.embedded.asked import (
@@ -29,6 +28,7 @@ from arriero.embedded.template import render_chat
 from arriero.embedded.weights import Floats
 from arriero.embedded.worker import Busy, Worker
 from arriero.testing.http import Reply, Request
+from arriero.wire.inventory import full_name
 
 NDJSON: Final = "application/x-ndjson"
 BUSY: Final = "server busy, please try again.  maximum pending requests exceeded"
@@ -40,7 +40,7 @@ class OllamaApi:
     """Answers for one model called `name`; `handle` is an `arriero.testing.http` handler."""
 
     def __init__(self, name: str, engine: Engine, worker: Worker, clock: Clock) -> None:
-        self.name = canonical_model_name(name)
+        self.name = full_name(name)
         self.residency = Residency()
         self._engine = engine
         self._worker = worker
@@ -223,7 +223,7 @@ class OllamaApi:
         """Raise ApiError unless `model` is the one that is served."""
         if not model:
             raise ApiError(status_when_empty, "model is required")
-        if canonical_model_name(model) != self.name:
+        if full_name(model) != self.name:
             raise ApiError(404, f"model '{model}' not found")
 
     async def _finish(self, asked: Generation, last: Json, reply: Reply) -> None:

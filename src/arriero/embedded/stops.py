@@ -35,9 +35,13 @@ class StopScanner:
         return held
 
     def _first(self, text: str) -> int | None:
-        """Return where the earliest stop string begins."""
-        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
-        return min(places, default=None)
+        """Return where the stop string begins that is complete first.
+
+        Not the one that begins first: by then the other has already ended the answer when the
+        text comes in smaller pieces, and pieces must make no difference.
+        """
+        found = [(text.find(stop) + len(stop), text.find(stop)) for stop in self._stops]
+        return min((match for match in found if match[1] >= 0), default=(0, None))[1]
 
     def _undecided(self, text: str) -> int:
         """Return the length of the longest end of `text` that begins a stop string."""
