@@ -1,0 +1,1 @@
+"""Side-by-side measurements of arriero and its peers; see docs/benchmarks.md."""
