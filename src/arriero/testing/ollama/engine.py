@@ -1,14 +1,14 @@
 """Generation: a slot, prefill, one piece a token, and the faults that strike in mid-stream."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from arriero.testing.clock import LoopClock
 from arriero.testing.faults import Fault, Kind
 from arriero.testing.ollama.compose import Answer
-from arriero.testing.ollama.scheduler import Runner, Scheduler, Slot
+from arriero.testing.ollama.scheduler import Runner, Slot
 
 CRASHED: Final = (
     "model runner has unexpectedly stopped, this may be due to resource limitations or an "
@@ -53,10 +53,10 @@ class Piece:
 
 
 class Engine:
-    """Runs answers on the runners of one host."""
+    """Runs answers on runners; `out_of_memory` is called when one ran out of memory."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
+    def __init__(self, out_of_memory: Callable[[], None]) -> None:
+        self._out_of_memory = out_of_memory
         self._clock = LoopClock()
 
     async def pieces(
@@ -121,10 +121,10 @@ class Engine:
             case Kind.ERROR_MID:
                 raise RunnerFailed(fault.text or f"{ENCOUNTERED}unexpected EOF")
             case Kind.CRASH:
-                self._scheduler.crash(runner)
+                runner.dead = True
                 raise RunnerFailed(fault.text or f"{ENCOUNTERED}unexpected EOF")
             case Kind.OUT_OF_MEMORY:
-                self._scheduler.expire_all()
+                self._out_of_memory()
                 raise RunnerFailed(fault.text or f"{ENCOUNTERED if at else ''}{OUT_OF_MEMORY}")
 
 

@@ -1,12 +1,10 @@
 """Which path goes where, and how a request meets its fault."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-import msgspec
-
-from arriero.testing.faults import BEFORE, Fault, Kind
+from arriero.testing.faults import Fault
+from arriero.testing.host import named_model
 from arriero.testing.http import Reply, Request
 from arriero.testing.ollama import compat, decode, inventory
 from arriero.testing.ollama.chat import chat, generate
@@ -39,10 +37,6 @@ INFERENCE: Final = frozenset(NATIVE) | V1
 RETRIEVE: Final = "/v1/models/"
 
 
-class _Named(msgspec.Struct):
-    model: str = ""
-
-
 async def answer(host: Host, request: Request, reply: Reply, fault: Fault | None) -> None:
     """Answer one request of a client."""
     methods = _methods(request.path)
@@ -58,32 +52,11 @@ async def answer(host: Host, request: Request, reply: Reply, fault: Fault | None
         await _infer(host, request, reply, fault)
 
 
-def named_model(body: bytes) -> str:
-    """Return the model a body names, "" when it names none or cannot be read."""
-    try:
-        return msgspec.json.decode(body, type=_Named).model
-    except msgspec.DecodeError:
-        return ""
-
-
-async def strike_first(fault: Fault, model: str, reply: Reply) -> None:
-    """Show a fault that comes instead of an answer."""
-    match fault.kind:
-        case Kind.HANG:
-            await asyncio.Event().wait()
-        case Kind.GARBAGE:
-            reply.raw(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
-            reply.close()
-        case Kind.STATUS:
-            usual = {404: f"model '{model}' not found", 503: BUSY}
-            Outlet(reply).error(fault.status, fault.text or usual.get(fault.status, CRASHED))
-        case _:
-            reply.reset()
-
-
-def comes_first(fault: Fault) -> bool:
-    """Say whether a fault comes instead of an answer."""
-    return fault.kind in BEFORE
+def refuse_with(fault: Fault, request: Request, reply: Reply) -> None:
+    """Answer with the HTTP error of a STATUS fault, in Ollama's words unless it has its own."""
+    usual = {404: f"model '{named_model(request.body)}' not found", 503: BUSY}
+    outlet = compat.V1Outlet(reply) if request.path.startswith("/v1/") else Outlet(reply)
+    outlet.error(fault.status, fault.text or usual.get(fault.status, CRASHED))
 
 
 def _methods(path: str) -> tuple[str, ...]:

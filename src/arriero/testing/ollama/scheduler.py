@@ -17,7 +17,7 @@ from typing import Any, Final
 from arriero.testing.clock import FOREVER_S, LoopClock
 from arriero.testing.ollama.models import SimModel
 from arriero.testing.ollama.settings import Settings
-from arriero.testing.ollama.stats import ModelStats, Stats
+from arriero.testing.stats import ModelStats, Stats
 
 # server/sched.go: architectures that get one slot whatever OLLAMA_NUM_PARALLEL says.
 SINGLE_SLOT_FAMILIES: Final = frozenset(
@@ -73,7 +73,7 @@ class Runner:
         self.keep_alive_s = 0.0
         self.expires_unix_s = 0.0
         self.users = 0
-        self.dead = False
+        self.dead = False  # its process died; it stays listed until somebody asks for it
         self.timer: asyncio.TimerHandle | None = None
         self.gone = asyncio.Event()
         self._free = [Slot() for _ in range(slots)]
@@ -147,10 +147,6 @@ class Scheduler:
         """Unload every model as soon as it is idle (the reaction to running out of memory)."""
         for runner in list(self._runners.values()):
             self._retire(runner)
-
-    def crash(self, runner: Runner) -> None:
-        """Mark a runner whose process died; it stays listed until somebody asks for it."""
-        runner.dead = True
 
     def shutdown(self) -> None:
         """Unload everything at once; timers must not outlive the host."""

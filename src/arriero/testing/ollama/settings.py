@@ -15,4 +15,3 @@ class Settings:
     no_cloud: bool = True  # OLLAMA_NO_CLOUD
     version: str = "0.33.0"
     seed: int = 0  # of the faults' probabilities
-    requests_kept: int = 10_000  # how many requests `OllamaSim.requests` remembers

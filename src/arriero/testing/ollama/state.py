@@ -3,13 +3,12 @@
 from typing import Any
 
 from arriero.testing.clock import LoopClock, rfc3339
-from arriero.testing.faults import FaultBook
 from arriero.testing.ollama.engine import Engine
 from arriero.testing.ollama.models import SimModel
 from arriero.testing.ollama.names import parse
 from arriero.testing.ollama.scheduler import Scheduler
 from arriero.testing.ollama.settings import Settings
-from arriero.testing.ollama.stats import Stats
+from arriero.testing.stats import Stats
 
 
 class Refused(Exception):
@@ -24,14 +23,14 @@ class Refused(Exception):
 class Host:
     """One host: settings and installed models outlive a restart, the rest is `restart`'s."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stats: Stats) -> None:
         self.settings = settings
         self.clock = LoopClock()
-        self.faults = FaultBook(settings.seed)
-        self.stats = Stats()
+        self.stats = stats
         self.models: dict[str, SimModel] = {}
         self.installed_unix_s = self.clock.unix_s()
-        self.restart()
+        self.scheduler = Scheduler(settings, stats)
+        self.engine = Engine(self.scheduler.expire_all)
 
     def install(self, model: SimModel) -> None:
         """Put a model on the host, as a pull does; one of the same name is replaced."""
@@ -43,9 +42,10 @@ class Host:
         self.scheduler.expire(model)
 
     def restart(self) -> None:
-        """Begin with nothing loaded."""
+        """Begin again with nothing loaded."""
+        self.scheduler.shutdown()
         self.scheduler = Scheduler(self.settings, self.stats)
-        self.engine = Engine(self.scheduler)
+        self.engine = Engine(self.scheduler.expire_all)
 
     def find(self, name: str) -> SimModel | None:
         """Return an installed model by a valid name."""

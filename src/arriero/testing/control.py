@@ -6,7 +6,7 @@ import msgspec
 
 from arriero.testing.faults import Fault, FaultBook
 from arriero.testing.http import Reply, Request
-from arriero.testing.ollama.stats import Stats
+from arriero.testing.stats import Stats
 
 PREFIX: Final = "/_sim/"
 
