@@ -3,6 +3,7 @@
     GatewayError
     +-- ClientError                     the caller can mend it
     |   +-- BadRequest              400
+    |   |   +-- AmbiguousRequest        ... and the connection is closed
     |   |   +-- ContextLengthExceeded
     |   |   +-- UnsupportedParameter
     |   +-- Unauthorized            401
@@ -84,6 +85,12 @@ class ClientError(GatewayError):
 
 class BadRequest(ClientError):
     """The request breaks the contract of its API; `param` says where."""
+
+
+class AmbiguousRequest(BadRequest):
+    """Bytes that two parsers might read differently: answered, and the connection closed."""
+
+    code = "malformed_request"
 
 
 class UnsupportedParameter(BadRequest):

@@ -20,8 +20,10 @@ from collections.abc import Iterator
 from arriero.base.errors import BadRequest, UnsupportedParameter
 from arriero.core.fleet import Alias
 from arriero.wire.canonical import CanonicalRequest, Chat, Completion
+from arriero.wire.inventory import Listed
 
 # The choices that an answer without any call still honours (None: the client did not choose).
+_NOTHING: dict[str, Listed] = {}
 _OPTIONAL_CALLS = frozenset({b'"auto"', b'"none"'})
 
 
@@ -65,10 +67,12 @@ def only_embeds(alias: Alias) -> bool:
     if alias.settings.mode is not None:
         return alias.settings.mode == "embedding"
     told = False
-    for capabilities in filter(None, _told(alias)):
-        if not _is_embedder(capabilities):
-            return False  # the first host settles it: this runs with every chat
-        told = True
+    for target in alias.targets:  # a plain loop: this runs with every chat
+        listed = (target.host.installed or _NOTHING).get(target.model)
+        if listed is not None and listed.capabilities:
+            if not _is_embedder(listed.capabilities):
+                return False  # the first host settles it
+            told = True
     return told
 
 
@@ -112,12 +116,11 @@ def _check_images(chat: Chat, alias: Alias) -> None:
 
 
 def _has_images(chat: Chat) -> bool:
-    return any(
-        part.image_base64
-        for message in chat.messages
-        if not isinstance(message.content, str)
-        for part in message.content
-    )
+    for message in chat.messages:
+        content = message.content
+        if not isinstance(content, str) and any(part.image_base64 for part in content):
+            return True
+    return False
 
 
 def _drop_tools(chat: Chat, alias: Alias) -> bool:

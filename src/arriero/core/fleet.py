@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from arriero.config.settings import Backend, Model, Route, Routing, Timeouts
+from arriero.config.settings import Backend, Model, Route, Routing, Strategy, Timeouts
 from arriero.core.health import Breaker, Cause
 from arriero.wire.inventory import Listed, Loaded, full_name
 
@@ -56,11 +56,17 @@ class Target(msgspec.Struct, frozen=True, eq=False):
 
 
 class Alias(msgspec.Struct, frozen=True, eq=False):
-    """What clients call a model, with all its targets and the settings that belong to it."""
+    """What clients call a model, with all its targets and the settings that belong to it.
+
+    `strategy`, `retries` and `total_s` are the alias's own or else the gateway's.
+    """
 
     name: str
     settings: Model
     targets: tuple[Target, ...]
+    strategy: Strategy
+    retries: int
+    total_s: float
 
 
 class Lease:
@@ -122,8 +128,17 @@ class Fleet:
         self.turn = max((host.last_turn for host in self.hosts.values()), default=0)
         self.aliases: dict[str, Alias] = {}
         for model in models:
-            targets = tuple(self._target(route) for route in model.routes)
-            self.aliases[model.name] = Alias(model.name, model, targets)
+            self.aliases[model.name] = self._alias(model, routing)
+
+    def _alias(self, model: Model, routing: Routing) -> Alias:
+        return Alias(
+            model.name,
+            model,
+            tuple(self._target(route) for route in model.routes),
+            model.strategy or routing.strategy,
+            routing.retries if model.retries is None else model.retries,
+            max((route.timeouts.total_s for route in model.routes), default=0.0),
+        )
 
     def _target(self, route: Route) -> Target:
         host = self.hosts[route.backend]

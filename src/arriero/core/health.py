@@ -37,6 +37,10 @@ class Cause(IntEnum):
     SILENT = 3  # timed out: eject at once, because tries cost users time, and serve it out
 
 
+# Looked up on every request: as members they would cost an attribute of the enumeration each time.
+_AVAILABLE, _PROBING, _EJECTED = State.AVAILABLE, State.PROBING, State.EJECTED
+
+
 class Breaker:
     """One backend's availability. All methods are total; times are monotonic seconds."""
 
@@ -49,7 +53,7 @@ class Breaker:
         self.set_limits(
             failures_max=failures_max, ejection_s=ejection_s, ejection_max_s=ejection_max_s
         )
-        self.state = State.AVAILABLE
+        self.state = _AVAILABLE
         self.failures = 0  # in a row
         self.ejections = 0  # in a row; sets the next ejection's length
         self.until_s = 0.0
@@ -63,34 +67,35 @@ class Breaker:
 
     def may_try(self, now_s: float) -> bool:
         """Say whether a request may be sent now; changes nothing."""
-        if self.state is State.AVAILABLE:
+        if self.state is _AVAILABLE:
             return True
-        return self.state is State.EJECTED and now_s >= self.until_s
+        return self.state is _EJECTED and now_s >= self.until_s
 
     def on_try(self, now_s: float) -> bool:
         """Note that a request is being sent; return True when it is the half-open probe."""
-        if self.state is State.EJECTED and now_s >= self.until_s:
-            self.state = State.PROBING
+        if self.state is _EJECTED and now_s >= self.until_s:
+            self.state = _PROBING
             return True
         return False
 
     def on_success(self, *, probe: bool) -> None:
         """A request was answered. Only a probe's success ends an ejection."""
-        if self.state is State.AVAILABLE:
-            self.failures = 0
-            self.ejections = 0
-        elif probe and self.state is State.PROBING:
-            self.state = State.AVAILABLE
+        if self.state is _AVAILABLE:
+            if self.failures or self.ejections:
+                self.failures = 0
+                self.ejections = 0
+        elif probe and self.state is _PROBING:
+            self.state = _AVAILABLE
             self.failures = 0
             # `ejections` is kept until a success in AVAILABLE: a host that flaps waits longer.
 
     def on_failure(self, now_s: float, *, probe: bool, cause: Cause) -> bool:
         """A request failed by the backend's fault; return True when this ejects it."""
         self.failures += 1
-        if self.state is State.AVAILABLE:
+        if self.state is _AVAILABLE:
             if cause is Cause.STATUS and self.failures < self._failures_max:
                 return False
-        elif not (probe and self.state is State.PROBING):
+        elif not (probe and self.state is _PROBING):
             return False
         self.cause = cause
         self._eject(now_s)
@@ -98,8 +103,8 @@ class Breaker:
 
     def on_abandoned(self, now_s: float, *, probe: bool) -> None:
         """A request ended without a verdict; a probe's place becomes free at once."""
-        if probe and self.state is State.PROBING:
-            self.state = State.EJECTED
+        if probe and self.state is _PROBING:
+            self.state = _EJECTED
             self.until_s = now_s
 
     def on_reachable(self, now_s: float) -> None:
@@ -108,11 +113,11 @@ class Breaker:
         Not a success, and no help for a silent one: a wedged Ollama answers `/api/*` for hours
         (ollama #18370), so only a generation can clear it, when its time is over.
         """
-        if self.state is State.EJECTED and self.cause in (Cause.LOST, Cause.REFUSED):
+        if self.state is _EJECTED and self.cause in (Cause.LOST, Cause.REFUSED):
             self.until_s = min(self.until_s, now_s)
 
     def _eject(self, now_s: float) -> None:
         length_s = min(self._ejection_s * 2.0**self.ejections, self._ejection_max_s)
         self.ejections = min(self.ejections + 1, 32)
-        self.state = State.EJECTED
+        self.state = _EJECTED
         self.until_s = now_s + length_s

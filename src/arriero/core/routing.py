@@ -15,13 +15,12 @@ StrategyFunction = Callable[[Sequence[Target], int], Target]
 
 def candidates(alias: Alias, now_s: float, tried: Collection[Host] = ()) -> list[Target]:
     """Return the targets that may be asked now: model there, not ejected, not yet tried."""
-    return [
-        target
-        for target in alias.targets
-        if target.host not in tried
-        and target.host.has(target.model)
-        and target.host.breaker.may_try(now_s)
-    ]
+    found = []
+    for target in alias.targets:  # a plain loop, because every request goes through it
+        host = target.host
+        if host.has(target.model) and host.breaker.may_try(now_s) and host not in tried:
+            found.append(target)
+    return found
 
 
 def last_resorts(alias: Alias, tried: Collection[Host]) -> list[Target]:

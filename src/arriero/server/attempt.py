@@ -58,13 +58,21 @@ class Phase(IntEnum):
     OVER = 3
 
 
+# Looked at for every chunk: as members they would cost an attribute of the enumeration each time.
+_DIALLING, _WAITING, _ANSWERING, _OVER = Phase
+_ANSWERED = End.ANSWERED
+
+
 class Attempt:
     """Sends `request` under `lease` and feeds `reader`; `waiter` is resumed with the End."""
 
-    __slots__ = (
-        "_connection", "_deadline_s", "_dialect", "_failed_body", "_fresh", "_pool", "_reader",
-        "_redialled", "_request", "_status", "_waiter", "failure", "lease", "phase",
-    )  # fmt: skip
+    _connection: UpstreamConnection | None = None
+    _redialled = False
+    _status = 0
+    _failed_body = b""
+    _fresh = False
+    phase = _DIALLING
+    failure: Failure | None = None
 
     def __init__(
         self,
@@ -80,15 +88,7 @@ class Attempt:
         self._dialect = dialect
         self._request = request
         self._reader = reader
-        self._connection: UpstreamConnection | None = None
-        self._redialled = False
-        self._status = 0
-        self._failed_body = b""
-        self._deadline_s = 0.0
-        self._fresh = False
         self.lease = lease
-        self.phase = Phase.DIALLING
-        self.failure: Failure | None = None
 
     def start(self, now_s: float, wait_s: float) -> None:
         """Send, on an idle connection or a new one; `wait_s` is granted for the first byte."""
@@ -100,25 +100,25 @@ class Attempt:
             self.on_connected(connection)
 
     def _dial(self) -> None:
-        self.phase = Phase.DIALLING
+        self.phase = _DIALLING
         self._pool.dial(self, self.lease.target.timeouts.connect_s)
 
     # -- the dialler
 
     def on_connected(self, connection: UpstreamConnection) -> None:
         """Send on the connection, unless the exchange was given up while dialling."""
-        if self.phase is Phase.OVER:
+        if self.phase is _OVER:
             self._pool.on_idle(connection)
             return
         self._connection = connection
-        self.phase = Phase.WAITING
+        self.phase = _WAITING
         connection.send(self._request, self)
         if self._waiter.write_paused:
             connection.pause()
 
     def on_refused(self, error: UpstreamRefused) -> None:  # noqa: ARG002 - the dialler's signature
         """There is no connection to be had."""
-        if self.phase is not Phase.OVER:
+        if self.phase is not _OVER:
             self._finish(End.REFUSED)
 
     # -- the sink
@@ -130,9 +130,9 @@ class Attempt:
     def on_data(self, data: bytes) -> None:
         """Feed the reader, or keep the body that explains a failure."""
         self._fresh = True
-        if self.phase is Phase.OVER:
+        if self.phase is _OVER:
             return
-        self.phase = Phase.ANSWERING
+        self.phase = _ANSWERING
         if self._status == STATUS_OK:
             end = self._reader.feed(data)
             if end is not None:
@@ -144,7 +144,7 @@ class Attempt:
     def on_end(self) -> None:
         """The response is complete."""
         self._connection = None
-        if self.phase is Phase.OVER:
+        if self.phase is _OVER:
             return
         if self._status == STATUS_OK:
             self._finish(self._reader.end())
@@ -155,7 +155,7 @@ class Attempt:
     def on_lost(self, error: Exception) -> None:
         """The connection broke: before an answer on a reused one, it was only stale."""
         connection, self._connection = self._connection, None
-        if self.phase is Phase.OVER:
+        if self.phase is _OVER:
             return
         answered = connection is not None and connection.answered
         if isinstance(error, UpstreamMalformed):
@@ -174,14 +174,14 @@ class Attempt:
 
     def sweep(self, now_s: float) -> None:
         """End the attempt if its deadline has passed."""
-        if self.phase is Phase.DIALLING:  # the dial has its own timeout
+        if self.phase is _DIALLING:  # the dial has its own timeout
             return
         if self._fresh:
             self._fresh = False
             timeouts = self.lease.target.timeouts
             self._deadline_s = now_s + timeouts.inter_token_s
         elif now_s >= self._deadline_s:
-            stalled = self.phase is Phase.ANSWERING
+            stalled = self.phase is _ANSWERING
             self._leave()
             self._finish(End.STALLED if stalled else End.TIMED_OUT)
 
@@ -198,9 +198,9 @@ class Attempt:
 
     def cancel(self) -> None:
         """The client is gone: let go of the backend, and give the lease back when it is free."""
-        if self.phase is Phase.OVER:
+        if self.phase is _OVER:
             return
-        self.phase = Phase.OVER
+        self.phase = _OVER
         gateway = self._waiter.gateway
         now_s = gateway.clock.now_s()
         connection, self._connection = self._connection, None
@@ -220,8 +220,15 @@ class Attempt:
             connection.abort()
 
     def _finish(self, end: End) -> None:
-        self.phase = Phase.OVER
-        self.failure = self.failure or self._reader.failure
+        self.phase = _OVER
+        if end is _ANSWERED:
+            self.lease.succeed()
+        else:
+            self.failure = self.failure or self._reader.failure
+            self._settle_failed(end)
+        self._waiter.resume(end)
+
+    def _settle_failed(self, end: End) -> None:
         gateway, lease = self._waiter.gateway, self.lease
         host = lease.target.host
         mark = RULES[end].mark
@@ -238,4 +245,3 @@ class Attempt:
             lease.succeed()
         if end is End.MISSING_MODEL and host.installed is not None:
             host.installed.pop(lease.target.model, None)
-        self._waiter.resume(end)

@@ -31,6 +31,7 @@ class ClientConnection(asyncio.Protocol, Swept):
 
     __slots__ = (
         "_client", "_exchange", "_failed", "_fresh", "_gateway", "_head_bytes", "_head_since_s",
+        "_headers",
         "_linger_bytes", "_lingering", "_parser", "_quiet_since_s", "_read_paused", "_request",
         "_transport", "_upgrade", "_waiting", "_write_paused_since_s", "gone", "write_paused",
     )  # fmt: skip
@@ -41,6 +42,7 @@ class ClientConnection(asyncio.Protocol, Swept):
         self._client = ""
         self._parser = httptools.HttpRequestParser(self)
         self._request: Request | None = None  # being parsed
+        self._headers: dict[bytes, bytes] = {}  # its own
         self._exchange: Exchange | None = None  # being answered
         self._waiting: deque[Request] = deque()  # a pipeline's next ones
         self._failed: GatewayError | None = None  # what to answer when the pipeline is through
@@ -141,7 +143,8 @@ class ClientConnection(asyncio.Protocol, Swept):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._request = Request()
+        request = self._request = Request()
+        self._headers = request.headers
 
     def on_url(self, url: bytes) -> None:
         """The target, perhaps in pieces."""
@@ -150,16 +153,10 @@ class ClientConnection(asyncio.Protocol, Swept):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field."""
-        request = self._request
-        assert request is not None
         name = name.lower()
-        headers = request.headers
-        if name in headers and name in (b"authorization", b"x-api-key", b"expect"):
-            request.repeated = True
-        if name == b"host":
-            request.hosts += 1
-        elif name == b"upgrade":
-            self._upgrade = True
+        headers = self._headers
+        if name in headers and self._request is not None:
+            self._request.note_repeated(name)
         headers[name] = value
 
     def on_headers_complete(self) -> None:
@@ -169,6 +166,7 @@ class ClientConnection(asyncio.Protocol, Swept):
         request.version = parser.get_http_version()
         request.keep_alive = parser.should_keep_alive()
         request.method = parser.get_method()
+        self._upgrade = b"upgrade" in self._headers
         if self._upgrade or self._failed is not None:
             return
         self._check_head_size(request)

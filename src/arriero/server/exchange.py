@@ -8,18 +8,17 @@ point, whatever it waits for.
 """
 
 from collections.abc import Callable, Coroutine, Generator
-from types import coroutine
 from typing import Protocol
 
 from arriero.base.errors import (
+    AmbiguousRequest,
     BackendTimeout,
-    BadRequest,
     GatewayError,
     InternalError,
     PayloadTooLarge,
 )
 from arriero.core.record import Record
-from arriero.server.gateway import Gateway, Runtime
+from arriero.server.gateway import Gateway
 from arriero.server.request import Request
 from arriero.wire.dialect import AnswerEncoder
 from arriero.wire.http import CONTINUE, LAST_CHUNK, chunked, expects_continue, status_line
@@ -77,30 +76,31 @@ class Ongoing(Protocol):
 Serve = Callable[["Exchange"], Coroutine[object, object, None]]
 
 
-@coroutine
-def _suspend() -> Generator[None, object, object]:
-    """Wait until the exchange is resumed; the value it is resumed with is returned."""
-    return (yield)
-
-
 class Exchange:
-    """A request and its reply on one client connection."""
+    """A request and its reply on one client connection.
 
-    __slots__ = (
-        "_body_wanted", "_coroutine", "_head_sent", "_owner", "_quiet_since_s", "_transport",
-        "_wrote", "deadline_s", "done", "encoder", "gateway", "id", "keep_alive", "ongoing",
-        "record", "request", "runtime", "started_s", "stream_head",
-    )  # fmt: skip
+    What most requests never change stands as an attribute of the class: it costs nothing then.
+    """
+
+    deadline_s = float("inf")  # of the whole request, set when its model is known
+    ongoing: Ongoing | None = None
+    encoder: AnswerEncoder | None = None  # set once an answer is to be streamed
+    extra_head = b""  # header lines of a good answer, each with its CRLF
+    done = False
+    _body_wanted = False
+    _head_sent = False
+    _wrote = False
+    _coroutine: Coroutine[object, object, None] | None = None
 
     def __init__(
         self, gateway: Gateway, owner: Owner, transport: Transport, request: Request, client: str
     ) -> None:
         clock = gateway.clock
         self.gateway = gateway
-        self.runtime: Runtime = gateway.runtime
+        self.runtime = gateway.runtime
         self.request = request
         self.id = gateway.ids.next_id()
-        self.started_s = clock.now_s()
+        self.started_s = self._quiet_since_s = clock.now_s()
         self.record = Record(
             request_id=self.id,
             method=request.method.decode("latin-1"),
@@ -109,18 +109,8 @@ class Exchange:
             started_unix_s=clock.unix_s(),
         )
         self.keep_alive = request.keep_alive
-        self.deadline_s = float("inf")  # of the whole request, set when its model is known
-        self.ongoing: Ongoing | None = None
-        self.encoder: AnswerEncoder | None = None  # set once an answer is to be streamed
-        self.stream_head = b""  # extra header lines for the stream's head
-        self.done = False
         self._owner = owner
         self._transport = transport
-        self._coroutine: Coroutine[object, object, None] | None = None
-        self._body_wanted = False
-        self._head_sent = False
-        self._wrote = False
-        self._quiet_since_s = self.started_s
         gateway.metrics.requests_open += 1
 
     # -- driving the pipeline
@@ -159,9 +149,9 @@ class Exchange:
             self.gateway.events.exception("internal error", extra={"request_id": self.id})
             self._fail(InternalError("something went wrong inside the gateway"))
 
-    async def wait(self) -> object:
-        """Wait for `resume`; GatewayError and ClientGone may be raised here."""
-        return await _suspend()
+    def __await__(self) -> Generator[None, object, object]:
+        """Wait for `resume`, whose value is returned; GatewayError and ClientGone may be raised."""
+        return (yield)
 
     async def body(self) -> bytes:
         """Return the whole request body.
@@ -171,16 +161,17 @@ class Exchange:
         """
         request = self.request
         limit = self.runtime.config.server.body_bytes_max
-        declared = request.headers.get(b"content-length")
-        if request.received_bytes > limit or (declared is not None and int(declared) > limit):
-            raise body_too_large(limit)
         if not request.complete:
+            declared = request.headers.get(b"content-length")
+            if declared is not None and int(declared) > limit:
+                raise body_too_large(limit)
             if expects_continue(request.headers, request.version) and not request.received_bytes:
                 self._transport.write(CONTINUE)
             self._body_wanted = True
-            await _suspend()
+            await self
             self._body_wanted = False
-        self.record.request_bytes = request.received_bytes
+        if request.received_bytes > limit:
+            raise body_too_large(limit)
         return request.body()
 
     def body_arrived(self) -> None:
@@ -199,10 +190,10 @@ class Exchange:
         self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""
     ) -> None:
         """Send a whole response; `extra` are header lines, each with its CRLF."""
-        self.record.status = status
-        self.record.response_bytes += len(body)
+        record = self.record
+        record.status = status
+        record.response_bytes = len(body)
         self._head_sent = True
-        head_only = self.request.method == b"HEAD"
         self._transport.write(
             b"%bContent-Type: %b\r\nContent-Length: %d\r\nX-Request-Id: %b\r\n%b%b%b\r\n%b"
             % (
@@ -213,7 +204,7 @@ class Exchange:
                 self.gateway.date_line,
                 extra,
                 self._connection_line(),
-                b"" if head_only else body,
+                body if self.request.method != b"HEAD" else b"",
             )
         )
 
@@ -236,7 +227,7 @@ class Exchange:
                 self.id.encode(),
                 coding,
                 self.gateway.date_line,
-                self.stream_head,
+                self.extra_head,
                 self._connection_line(),
             )
         )
@@ -263,11 +254,11 @@ class Exchange:
         self._transport.write(data if self.request.version == "1.0" else chunked(data))
 
     def _connection_line(self) -> bytes:
-        if self.gateway.draining or not self.request.complete:
+        request = self.request
+        if not self.keep_alive or self.gateway.draining or not request.complete:
             self.keep_alive = False
-        if not self.keep_alive:
             return b"Connection: close\r\n"
-        return b"" if self.request.version == "1.1" else b"Connection: keep-alive\r\n"
+        return b"" if request.version == "1.1" else b"Connection: keep-alive\r\n"
 
     # -- the clock, and the client's pace
 
@@ -313,6 +304,8 @@ class Exchange:
     def _fail(self, error: GatewayError) -> None:
         record = self.record
         record.code = error.code
+        if isinstance(error, AmbiguousRequest):
+            self.keep_alive = False
         record.outcome = f"{error.fault.value}_error"
         if not self._head_sent:
             lines = "".join(f"{name}: {value}\r\n" for name, value in error_headers(error))
@@ -327,13 +320,16 @@ class Exchange:
         """Settle: the only writer of metrics and the access log line."""
         self.done = True
         self.ongoing = None
+        self._coroutine = None  # it refers back to us: no work for the cycle collector
         record = self.record
+        record.request_bytes = self.request.received_bytes
         record.duration_s = self.gateway.clock.now_s() - self.started_s
         if not record.outcome:
             record.outcome = "ok" if record.status < STATUS_CLIENT_MIN else "client_error"
-        self.gateway.metrics.requests_open -= 1
-        self.gateway.metrics.settle(record)
-        self.gateway.access_log.add(record)
+        gateway = self.gateway
+        gateway.metrics.requests_open -= 1
+        gateway.metrics.settle(record)
+        gateway.access_log.add(record)
         self._owner.exchange_done(self)
 
 
@@ -345,6 +341,6 @@ def body_too_large(limit: int) -> PayloadTooLarge:
     )
 
 
-def malformed(error: Exception) -> BadRequest:
+def malformed(error: Exception) -> AmbiguousRequest:
     """Return the error for bytes that are not HTTP/1.1 as we accept it."""
-    return BadRequest(f"malformed HTTP: {error}", hint="send well-formed HTTP/1.1 (RFC 9112)")
+    return AmbiguousRequest(f"malformed HTTP: {error}", hint="send well-formed HTTP/1.1 (RFC 9112)")

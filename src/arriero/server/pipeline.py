@@ -7,7 +7,7 @@ Errors are raised and answered by the exchange, which also settles. Nothing is a
 byte of an answer has reached the client.
 """
 
-from arriero.base.errors import BadRequest, GatewayError, NoBackend, Unauthorized, UnknownModel
+from arriero.base.errors import GatewayError, NoBackend, Unauthorized, UnknownModel
 from arriero.core.access import authenticate
 from arriero.core.attempts import RULES, End, Next
 from arriero.core.capabilities import adapt
@@ -17,7 +17,7 @@ from arriero.core.routing import STRATEGIES, candidates, last_resorts
 from arriero.server.attempt import Attempt
 from arriero.server.exchange import Exchange
 from arriero.server.relay import PassthroughRelay, StreamRelay, WholeReader
-from arriero.server.routes import Route, View, checked_route, find_route
+from arriero.server.routes import Route, View, find_route, no_route
 from arriero.server.views import show, unknown_alias
 from arriero.wire.canonical import CanonicalRequest, Chat, Completion, Embedding, Usage
 from arriero.wire.dialect import AnswerEncoder, BackendDialect
@@ -33,13 +33,12 @@ BACKEND_DIALECTS: dict[str, BackendDialect] = {"ollama": OLLAMA, "openai": OPENA
 async def serve(exchange: Exchange) -> None:
     """Answer one request."""
     request, record = exchange.request, exchange.record
-    check_head(request.version, request.headers, request.hosts)
-    if request.repeated:
-        raise BadRequest("a header that decides access was sent twice")
+    check_head(request.version, request.headers, request.repeated)
     route = find_route(record.path)
     if not _is_public(exchange, route):
         record.principal = _authenticate(exchange)
-    route = checked_route(route, record.path, request.method)
+    if route is None or request.method not in route.methods:
+        raise no_route(route, record.path, request.method)
     record.operation = route.name
     body = await exchange.body()
     if route.decode is None:
@@ -78,15 +77,11 @@ async def _generate(exchange: Exchange, wanted: CanonicalRequest, alias: Alias) 
     if wanted.ignored:
         ignored = ", ".join(wanted.ignored)
         exchange.record.ignored = ignored
-        exchange.stream_head = b"X-Arriero-Ignored: %b\r\n" % ignored.encode("ascii", "replace")
+        exchange.extra_head = b"X-Arriero-Ignored: %b\r\n" % ignored.encode("ascii", "replace")
     streamed = not isinstance(wanted, Embedding) and wanted.stream
     exchange.record.stream = streamed
-    exchange.deadline_s = exchange.started_s + max(
-        (target.timeouts.total_s for target in alias.targets), default=0.0
-    )
-    retries = alias.settings.retries
-    if retries is None:
-        retries = exchange.runtime.config.routing.retries
+    exchange.deadline_s = exchange.started_s + alias.total_s
+    retries = alias.retries
     tried: list[Host] = []
     last: GatewayError | None = None
     ask = _attempt_stream if streamed else _attempt_whole
@@ -111,8 +106,7 @@ def _choose(exchange: Exchange, alias: Alias, tried: list[Host]) -> Target | Non
         return None
     if len(found) == 1:
         return found[0]
-    strategy = alias.settings.strategy or runtime.config.routing.strategy
-    return STRATEGIES[strategy](found, runtime.fleet.turn)
+    return STRATEGIES[alias.strategy](found, runtime.fleet.turn)
 
 
 def _nobody(exchange: Exchange, alias: Alias) -> GatewayError:
@@ -137,7 +131,7 @@ async def _attempt_whole(
     reader = WholeReader()
     dialect = BACKEND_DIALECTS[target.host.settings.kind]
     attempt = _start(exchange, wanted, alias, target, reader)
-    end = await exchange.wait()
+    end = await exchange
     exchange.ongoing = None
     assert isinstance(end, End)
     if end is not End.ANSWERED:
@@ -148,7 +142,7 @@ async def _attempt_whole(
         exchange.gateway.metrics.attempt_failed(target.host.name, End.MALFORMED.value)
         return End.MALFORMED, _error(attempt, End.MALFORMED)
     _count(exchange, usage)
-    exchange.reply(200, body, extra=exchange.stream_head)
+    exchange.reply(200, body, extra=exchange.extra_head)
     return end, None
 
 
@@ -177,7 +171,7 @@ async def _attempt_stream(
     encoder = exchange.encoder = _encoder(exchange, wanted, alias)
     relay = _relay(exchange, wanted, alias, target, encoder)
     attempt = _start(exchange, wanted, alias, target, relay)
-    end = await exchange.wait()
+    end = await exchange
     exchange.ongoing = None
     assert isinstance(end, End)
     _count(exchange, relay.usage)

@@ -2,12 +2,14 @@
 
 from urllib.parse import unquote
 
+_SINGLE = frozenset((b"host", b"authorization", b"x-api-key", b"expect", b"content-type"))
+
 
 class Request:
     """A head, and a body that may still be arriving. Header names are in lower case."""
 
     __slots__ = (
-        "body_parts", "complete", "headers", "hosts", "keep_alive", "method", "queued",
+        "body_parts", "complete", "headers", "keep_alive", "method", "queued",
         "received_bytes", "repeated", "target", "version",
     )  # fmt: skip
 
@@ -16,13 +18,17 @@ class Request:
         self.target = b""
         self.version = "1.1"
         self.headers: dict[bytes, bytes] = {}
-        self.hosts = 0
-        self.repeated = False  # a second Authorization: two parsers may believe different ones
+        self.repeated: bytes | None = None  # a field that must not stand twice, and does
         self.keep_alive = True
         self.body_parts: list[bytes] = []
         self.received_bytes = 0
         self.complete = False
         self.queued = False  # handed on for answering, perhaps before its body is complete
+
+    def note_repeated(self, name: bytes) -> None:
+        """Note a second field of a name: of these, two parsers may believe different ones."""
+        if name in _SINGLE:
+            self.repeated = name
 
     @property
     def path(self) -> str:

@@ -5,7 +5,7 @@ from enum import Enum
 
 import msgspec
 
-from arriero.base.errors import MethodNotAllowed, UnknownRoute
+from arriero.base.errors import ClientError, MethodNotAllowed, UnknownRoute
 from arriero.wire.canonical import CanonicalRequest
 from arriero.wire.openai_request import decode_chat, decode_completion, decode_embedding
 
@@ -70,15 +70,13 @@ def find_route(path: str) -> Route | None:
     return _ROUTES.get(path.rstrip("/"))
 
 
-def checked_route(route: Route | None, path: str, method: bytes) -> Route:
-    """Return the route if the method fits. Raises UnknownRoute or MethodNotAllowed."""
+def no_route(route: Route | None, path: str, method: bytes) -> ClientError:
+    """Return the error for a path that is none, or a method that does not fit it."""
     if route is None:
-        raise UnknownRoute(
+        return UnknownRoute(
             f"there is nothing at {path[:200]}", hint="the API lives under /v1, as OpenAI's does"
         )
-    if method not in route.methods:
-        allowed = ", ".join(sorted(one.decode() for one in route.methods))
-        raise MethodNotAllowed(
-            f"{method.decode('latin-1')} is not allowed here", hint=f"use {allowed}"
-        )
-    return route
+    allowed = ", ".join(sorted(one.decode() for one in route.methods))
+    return MethodNotAllowed(
+        f"{method.decode('latin-1')} is not allowed here", hint=f"use {allowed}"
+    )

@@ -7,7 +7,7 @@ the rules about Host, about Transfer-Encoding values, and about versions (RFC 91
 
 from collections.abc import Mapping
 
-from arriero.base.errors import BadRequest, ExpectationFailed
+from arriero.base.errors import AmbiguousRequest, ExpectationFailed
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
@@ -44,20 +44,23 @@ def chunked(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def check_head(version: str, headers: Mapping[bytes, bytes], hosts: int) -> None:
+def check_head(version: str, headers: Mapping[bytes, bytes], repeated: bytes | None) -> None:
     """Refuse heads that two parsers might read differently.
 
-    `headers` has lower-case names; `hosts` counts Host fields. Raises BadRequest, and the caller
-    must close the connection then, because the message's end is no longer certain.
+    `headers` has lower-case names; `repeated` is a field that stands twice and must not. Raises
+    AmbiguousRequest, and the caller must close the connection then, because the message's end is no
+    longer certain.
     """
+    if repeated is not None:
+        raise AmbiguousRequest(f"the header {repeated.decode('latin-1')} was sent twice")
     if version == "1.1":
-        if hosts != 1:
-            raise BadRequest("an HTTP/1.1 request has exactly one Host header (RFC 9112, 3.2)")
+        if b"host" not in headers:
+            raise AmbiguousRequest("an HTTP/1.1 request has a Host header (RFC 9112, 3.2)")
     elif version != "1.0":
-        raise BadRequest(f"HTTP/{version} is not spoken here", hint="use HTTP/1.1")
+        raise AmbiguousRequest(f"HTTP/{version} is not spoken here", hint="use HTTP/1.1")
     coding = headers.get(b"transfer-encoding")
     if coding is not None and (version == "1.0" or coding.strip().lower() != b"chunked"):
-        raise BadRequest("the only transfer coding is chunked, in HTTP/1.1 (RFC 9112, 6.1)")
+        raise AmbiguousRequest("the only transfer coding is chunked, in HTTP/1.1 (RFC 9112, 6.1)")
 
 
 def expects_continue(headers: Mapping[bytes, bytes], version: str) -> bool:
