@@ -72,6 +72,7 @@ def test_ollama_without_an_address_is_local(keyed: Load) -> None:
         ("x", "custom_llm_provider: bedrock", 71, "provider `bedrock`: arriero fronts"),
         ("gpt-4o", "api_key: sk-x", 45, "`api_base` is missing"),
         ("hosted_vllm/x", "api_key: sk-x", 45, "`api_base` is missing"),
+        ("ollama/*", f"api_base: '{BASE}'", 45, "wildcards are not supported"),
         ("ollama/", f"api_base: '{BASE}'", 45, "the model has no name after its provider"),
         ("ollama/x", f"api_base: '{BASE}/v1'", 67, "an Ollama address has no path"),
     ],

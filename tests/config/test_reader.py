@@ -117,6 +117,7 @@ def test_mistakes_are_told_at_their_place(text: str, column: int, message: str) 
 def test_long_values_are_cut() -> None:
     ((_, _, message),) = told(f"number: {'x' * 90}")
     assert message.endswith(f"not `{'x' * 40}...`")
+    assert told(f"{'y' * 90}: 1")[0][2] == f"unknown key `{'y' * 40}...`"
 
 
 def test_unions_name_all_their_types() -> None:

@@ -47,6 +47,9 @@ def target(reader: Reader, at: Place, entry: Deployment, base_at: Place) -> Targ
     if provider == "openai" and entry.api_base is None:
         _tell_cloud(reader, at, provider)
         return None
+    if "*" in model or "*" in entry.model_name:
+        reader.error(at, "wildcards are not supported", "name each model in an entry of its own")
+        return None
     if not model:
         reader.error(at, "the model has no name after its provider prefix")
         return None

@@ -20,9 +20,14 @@ class Problem(msgspec.Struct, frozen=True):
         return self.line, self.column, self.message
 
     def render(self, path: str) -> str:
-        """Return `path:line:column: message` and, indented below it, the hint."""
+        """Return `path:line:column: message` and, indented below it, the hint.
+
+        A message may quote what stands in the file; what is not printable there (line breaks,
+        escape sequences of terminals) is not printed here either.
+        """
         word = "" if self.severity == "error" else "note: "
-        head = f"{path}:{self.line}:{self.column}: {word}{self.message}"
+        said = "".join(char if char.isprintable() else "\ufffd" for char in self.message)
+        head = f"{path}:{self.line}:{self.column}: {word}{said}"
         return f"{head}\n  hint: {self.hint}" if self.hint else head
 
 

@@ -63,7 +63,7 @@ class Reader:
 
     def unknown(self, entry: Place, key: str, right: Collection[str]) -> None:
         """Tell a key that means nothing."""
-        self.error(entry, f"unknown key `{key}`", suggest.hint(key, right))
+        self.error(entry, f"unknown key `{_cut(key)}`", suggest.hint(key, right))
 
     def mapping(self, node: Node, name: str) -> dict[str, Entry]:
         """Return a mapping's entries; an empty section counts as an empty mapping."""
@@ -310,5 +310,8 @@ def _shown(node: Node) -> str:
         return "nothing"
     if isinstance(value, (list, dict)):
         return "a list" if isinstance(value, list) else "a mapping"
-    text = node.text if len(node.text) <= _SHOWN_MAX else node.text[:_SHOWN_MAX] + "..."
-    return f"`{text}`" if text.strip() else "empty text"
+    return f"`{_cut(node.text)}`" if node.text.strip() else "empty text"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "..."
