@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,10 @@ def streams_phase(subject: Subject, rig: Rig, plan: Plan, figures: Figures) -> N
     """Take all figures of streams; the heaviest last, because it may leave a gateway ill."""
     for step in STREAM_STEPS:
         step(subject, rig, plan, figures)
-    if subject.server is not None and plan.memory:
+    if subject.server is None:
+        return
+    _recovery(subject, figures)
+    if plan.memory:
         time.sleep(RECOVER_S)
         figures.put({"rss_after_mb": subject.server.rss_mb()}, [])
 
@@ -239,6 +243,22 @@ def _unpaced(subject: Subject, rig: Rig, plan: Plan, figures: Figures) -> None:
     result = _stream(subject, rig, bodies.order(1_000_000_000, 0), options)
     rate = result.window_chunks / float(result.said["window_s"])
     figures.put({"chunks_per_s_max": rate}, result.marks + _rig_bound(subject, result.use))
+
+
+def _recovery(subject: Subject, figures: Figures) -> None:
+    """The client of the unpaced streams has left; how long until the next one is answered?
+
+    Whoever goes on working on abandoned streams makes everybody else wait.
+    """
+    began = time.monotonic()
+    question = bodies.question("Are you still there?", stream=False)
+    try:
+        status, _ = ask(subject.target.port, CHAT, question, subject.target.headers)
+    except (OSError, HTTPException) as problem:
+        figures.marks["recovery_ms"] = [f"no answer: {type(problem).__name__}"]
+        return
+    marks = [] if status == 200 else [f"the answer was {status}"]
+    figures.put({"recovery_ms": (time.monotonic() - began) * 1e3}, marks)
 
 
 def _idle_streams(subject: Subject, rig: Rig, plan: Plan, figures: Figures) -> None:
@@ -279,9 +299,9 @@ def _many_streams(subject: Subject, rig: Rig, plan: Plan, figures: Figures) -> N
 STREAM_STEPS: tuple[Callable[[Subject, Rig, Plan, Figures], None], ...] = (
     _first_token,
     _few_streams,
-    _unpaced,
     _idle_streams,
     _many_streams,
+    _unpaced,
 )
 
 

@@ -13,7 +13,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Row:
-    """One entrant: who it is, what it did, its figures, or why there are none."""
+    """One entrant: who it is, what it did, its figures, or why there are none.
+
+    `missing` says of figures that no round could take what was in the way.
+    """
 
     name: str
     title: str
@@ -23,6 +26,7 @@ class Row:
     cells: Mapping[str, Cell]
     not_run: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

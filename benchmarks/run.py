@@ -130,6 +130,7 @@ def results(
                 cells=cells.get(gateway.name, {}),
                 not_run=book.not_run.get(gateway.name),
                 facts=dict(entry.installed.facts) if entry is not None else {},
+                missing=stats.missing(gateway.name, cells.get(gateway.name, {}), marks),
             )
         )
     settings = {**asdict(plan), "cores": asdict(rig.cores), "tools": dict(rig.tools.versions)}

@@ -72,6 +72,17 @@ def _entrant(
     }
 
 
+def missing(
+    name: str,
+    found: Mapping[str, Cell],
+    marks: Sequence[Mapping[str, Mapping[str, Sequence[str]]]],
+) -> dict[str, list[str]]:
+    """Return the remarks about figures of an entrant that no round could take."""
+    said = [remarks.get(name, {}) for remarks in marks]
+    keys = dict.fromkeys(key for remarks in said for key in remarks if key not in found)
+    return {key: _marks_of(key, said) for key in keys}
+
+
 def _marks_of(key: str, said: Sequence[Mapping[str, Sequence[str]]]) -> list[str]:
     plain = ADDED.get(key, key)
     return list(dict.fromkeys(mark for remarks in said for mark in remarks.get(plain, ())))

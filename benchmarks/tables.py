@@ -86,12 +86,13 @@ STREAMS = (
     times("to HAProxy", "cpu_us_per_chunk", "haproxy"),
     times("to arriero", "cpu_us_per_chunk", "arriero"),
     figure("CPU per chunk, 100 streams, µs", "cpu_us_per_chunk_100", spread=True),
-    figure("chunks/s, unpaced", "chunks_per_s_max"),
     figure("streams standing of 1,000", "streams_open"),
     figure("stalls over 200 ms", "stalls"),
     figure("longest gap, ms", "gap_max_ms"),
     figure("added first token p50, ms", "added_ttft_p50_ms"),
     figure("added first token p99, ms", "added_ttft_p99_ms"),
+    figure("chunks/s, unpaced", "chunks_per_s_max"),
+    figure("next answer after 32 abandoned, ms", "recovery_ms"),
 )
 
 MEMORY = (
@@ -141,11 +142,15 @@ def remarks(results: Results) -> list[str]:
     lines = []
     for row in results.rows:
         by_mark: dict[str, list[str]] = {}
-        for key, cell in row.cells.items():
-            for mark in cell.marks:
+        for key, marks in _all_marks(row).items():
+            for mark in marks:
                 by_mark.setdefault(mark, []).append(f"`{key}`")
         lines += [f"- {row.title}: {mark}: {', '.join(keys)}" for mark, keys in by_mark.items()]
     return lines + [f"- {note}" for note in results.notes]
+
+
+def _all_marks(row: Row) -> dict[str, Sequence[str]]:
+    return {key: cell.marks for key, cell in row.cells.items()} | dict(row.missing)
 
 
 def target_lines(results: Results) -> list[str]:
