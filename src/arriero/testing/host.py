@@ -64,10 +64,13 @@ class SimHost(ABC):
         """Accept connections again, on the same port."""
         await self._server.listen()
 
-    def kill(self) -> None:
-        """Die: reset every connection, refuse new ones, forget what was loaded and cached."""
+    def kill(self, spare: Reply | None = None) -> None:
+        """Die: reset every connection, refuse new ones, forget what was loaded and cached.
+
+        The connection of `spare`, on which this was asked for, is left alone.
+        """
         self._server.stop_listening()
-        self._server.reset_all()
+        self._server.reset_all(spare)
         self._forget()
 
     async def restart(self) -> None:
@@ -106,7 +109,7 @@ class SimHost(ABC):
 
     async def _handle(self, request: Request, reply: Reply) -> None:
         if request.path.startswith(control.PREFIX):
-            self._control(request, reply)
+            await self._control(request, reply)
             return
         self.requests.append(Seen(request.method, request.path, request.headers, request.body))
         stats = self.stats
@@ -150,7 +153,7 @@ class SimHost(ABC):
         await asyncio.sleep(delay_s)
         await self.accept()
 
-    def _control(self, request: Request, reply: Reply) -> None:
+    async def _control(self, request: Request, reply: Reply) -> None:
         match request.path.removeprefix(control.PREFIX):
             case "faults":
                 control.faults(self.faults, request, reply)
@@ -159,8 +162,9 @@ class SimHost(ABC):
             case "requests":
                 control.requests([msgspec.to_builtins(seen) for seen in self.requests], reply)
             case "restart":
+                self.kill(spare=reply)
+                await self.accept()
                 reply.json(200, {})
-                self._server.run(self.restart())
             case _:
                 reply.text(404, "404 page not found")
 

@@ -120,6 +120,10 @@ class Reply:
         self._connection.write(b"0\r\n\r\n")
         self._finish()
 
+    def goes_to(self, connection: "Connection") -> bool:
+        """Say whether this is an answer on a connection."""
+        return self._connection is connection
+
     def raw(self, data: bytes) -> None:
         """Send bytes as they are, HTTP or not."""
         self._connection.write(data)
@@ -353,9 +357,10 @@ class HttpServer:
     ) -> None:
         self.stop_listening()
         self.reset_all()
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        # The group is not told of the block's own error: it would wrap it in a group.
+        await self._group.__aexit__(None, None, None)
         # A loop that is closed at once would find transports still open.
         await self._empty.wait()
         if self.defects and error is None:
@@ -376,10 +381,11 @@ class HttpServer:
             self._listener.close()
             self._listener = None
 
-    def reset_all(self) -> None:
-        """Cut every connection with RST."""
+    def reset_all(self, spare: Reply | None = None) -> None:
+        """Cut every connection with RST, but for that of the reply to be spared."""
         for connection in list(self._connections):
-            connection.reset()
+            if spare is None or not spare.goes_to(connection):
+                connection.reset()
 
     def run(self, work: Coroutine[Any, Any, None]) -> Callable[[], object]:
         """Run `work` as a child of this server, which cancels it at its end; return its cancel."""
@@ -389,8 +395,8 @@ class HttpServer:
         return task.cancel
 
     def admit(self, connection: Connection) -> bool:
-        """Count a new connection in, unless there are too many."""
-        if len(self._connections) >= CONNECTIONS_MAX:
+        """Count a new connection in, unless there are too many or the listener is closed."""
+        if not self.listening or len(self._connections) >= CONNECTIONS_MAX:
             return False
         self._connections.add(connection)
         self._empty.clear()
