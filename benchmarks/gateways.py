@@ -209,44 +209,36 @@ def _arriero_openai(site: Site) -> Launch:
 
 def entrants(*, worktree: bool) -> list[Gateway]:
     """Return all gateways in the order in which each round measures them."""
+    return [*_proxies(), *_ours(worktree=worktree), *_rust_peers(), *_other_peers()]
 
-    def ours() -> Installed:
+
+def _proxies() -> list[Gateway]:
+    def find() -> Installed:
+        return install.debian_package("haproxy")
+
+    job = "relays bytes; key check by ACL, leastconn, counters, no log"
+    with_log = "the same, and one log line a request to a file"
+    return [
+        Gateway("haproxy", "HAProxy", job, find, _haproxy_quiet, "proxy"),
+        Gateway("haproxy-log", "HAProxy with access log", with_log, find, _haproxy_log, "proxy"),
+    ]
+
+
+def _ours(*, worktree: bool) -> list[Gateway]:
+    def find() -> Installed:
         return install.arriero(worktree=worktree)
 
+    duties = "key, least-busy, metrics, access log"
+    native = f"translates to Ollama's native API and back; {duties}"
+    relay = f"relays the OpenAI format; {duties}"
     return [
-        Gateway(
-            "haproxy",
-            "HAProxy",
-            "relays bytes; key check by ACL, leastconn, counters, no log",
-            lambda: install.debian_package("haproxy"),
-            _haproxy_quiet,
-            "proxy",
-        ),
-        Gateway(
-            "haproxy-log",
-            "HAProxy with access log",
-            "the same, and one log line a request to a file",
-            lambda: install.debian_package("haproxy"),
-            _haproxy_log,
-            "proxy",
-        ),
-        Gateway(
-            "arriero",
-            "arriero",
-            "translates to Ollama's native API and back; key, least-busy, metrics, access log",
-            ours,
-            _arriero_ollama,
-            "ours",
-            upstream="ollama",
-        ),
-        Gateway(
-            "arriero-openai",
-            "arriero, OpenAI backends",
-            "relays the OpenAI format; key, least-busy, metrics, access log",
-            ours,
-            _arriero_openai,
-            "ours",
-        ),
+        Gateway("arriero", "arriero", native, find, _arriero_ollama, "ours", upstream="ollama"),
+        Gateway("arriero-openai", "arriero, OpenAI backends", relay, find, _arriero_openai, "ours"),
+    ]
+
+
+def _rust_peers() -> list[Gateway]:
+    return [
         Gateway(
             "rolter",
             "rolter",
@@ -271,6 +263,11 @@ def entrants(*, worktree: bool) -> list[Gateway]:
             _smg,
             "rust",
         ),
+    ]
+
+
+def _other_peers() -> list[Gateway]:
+    return [
         Gateway(
             "portkey",
             "Portkey",
