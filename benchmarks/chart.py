@@ -60,8 +60,8 @@ class Panel:
 
 
 def decades(values: Sequence[float]) -> tuple[int, int]:
-    """Return the powers of ten between which all values lie; at least one apart."""
-    low = math.floor(math.log10(min(values)))
+    """Return the powers of ten between which all values lie, with room for the shortest bar."""
+    low = math.floor(math.log10(min(values) / 2))
     high = math.ceil(math.log10(max(values)))
     return low, max(high, low + 1)
 

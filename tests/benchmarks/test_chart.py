@@ -14,7 +14,7 @@ def rectangles(text: str) -> list[ET.Element]:
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [([12.0, 15_000.0], (1, 5)), ([10.0, 100.0], (1, 2)), ([20.0], (1, 2)), ([10.0], (1, 2))],
+    [([12.0, 15_000.0], (0, 5)), ([20.0, 100.0], (1, 2)), ([20.0], (1, 2)), ([2.0], (0, 1))],
 )
 def test_the_scale_goes_from_power_to_power(values: list[float], expected: tuple[int, int]) -> None:
     assert decades(values) == expected
