@@ -41,7 +41,7 @@ def test_small_chat_says_nothing_the_client_did_not_say() -> None:
     got = chat()
     assert (got.model, got.messages[0].role, got.messages[0].content) == ("m", "user", "Hello")
     assert got.sampling == Sampling()
-    assert got == Chat(model="m", messages=got.messages, sampling=Sampling())
+    assert got == Chat(model="m", messages=got.messages, text_only=True, sampling=Sampling())
 
 
 def test_null_counts_as_not_sent() -> None:

@@ -37,9 +37,10 @@ def adapt(request: CanonicalRequest, alias: Alias) -> bool:
         _check_generation(alias)
     if not isinstance(request, Chat):
         return False
-    _check_images(request, alias)
-    lost_tools = _drop_tools(request, alias)
-    lost_thinking = _drop_thinking(request, alias)
+    if not request.text_only:
+        _check_images(request, alias)
+    lost_tools = bool(request.tools) and _drop_tools(request, alias)
+    lost_thinking = request.think is not None and _drop_thinking(request, alias)
     if lost_tools:
         request.ignored.append("tools")
     if lost_thinking:

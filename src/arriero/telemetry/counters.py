@@ -25,7 +25,6 @@ SERIES_MAX = 10_000  # combinations of labels in one table
 
 # A float, which is what Prometheus keeps, counts exactly up to here. A backend that claims more
 # tokens than that in one answer is lying, and an unbounded integer would break the rendering.
-COUNT_MAX = 2**53
 
 
 def _codes(kind: type[GatewayError]) -> Iterator[str]:
@@ -107,18 +106,30 @@ class Counters:
         self.malformed_requests = 0  # refused before there was a request to settle
 
     def settle(self, record: Record) -> None:
-        """Count a finished request; call it exactly once for each."""
-        alias = record.alias if record.alias in self.fleet_view().aliases else ""
-        key = (alias, record.operation, record.status, record.outcome)
-        series = self.requests.get(key) or self._new_series(key)
+        """Count a finished request; call it exactly once for each.
+
+        Token counts are bounded where they are read, in the dialects.
+        """
+        key = (record.alias, record.operation, record.status, record.outcome)
+        series = self.requests.get(key)
+        if series is None:
+            series = self._new_series(key)
         series.count += 1
         series.duration.observe(record.duration_s)
         self.request_bytes += record.request_bytes
         self.response_bytes += record.response_bytes
+        if record.attempts:
+            alias = series.of_alias
+            alias.prompt_tokens += record.prompt_tokens
+            alias.cached_tokens += record.cached_tokens
+            alias.completion_tokens += record.completion_tokens
+            if record.first_token_s >= 0:
+                alias.first_token.observe(record.first_token_s)
         if record.code:
             self.errors.add(record.code if record.code in ERROR_CODES else "other")
-        if record.attempts:
-            self._settle_attempts(record, series.of_alias)
+        if record.attempts > 1:
+            series.of_alias.retries += record.attempts - 1
+            series.of_alias.failovers += record.outcome == "ok"
 
     def attempt_failed(self, backend: str, reason: str) -> None:
         """Count a failed attempt; `reason` is one of a closed set, never a backend's own words."""
@@ -139,17 +150,12 @@ class Counters:
     def _known(self, backend: str) -> str:
         return backend if backend in self.fleet_view().hosts else ""
 
-    def _settle_attempts(self, record: Record, alias: AliasCounts) -> None:
-        alias.prompt_tokens += min(record.prompt_tokens, COUNT_MAX)
-        alias.cached_tokens += min(record.cached_tokens, COUNT_MAX)
-        alias.completion_tokens += min(record.completion_tokens, COUNT_MAX)
-        if record.first_token_s >= 0:
-            alias.first_token.observe(record.first_token_s)
-        if record.attempts > 1:
-            alias.retries += record.attempts - 1
-            alias.failovers += record.outcome == "ok"
-
     def _new_series(self, key: tuple[str, str, int, str]) -> _Series:
+        """Return the series of a key that has none yet; aliases that are none share one."""
+        if key[0] and key[0] not in self.fleet_view().aliases:
+            key = ("", *key[1:])
+            if key in self.requests:
+                return self.requests[key]
         if len(self.requests) >= self._series_max:
             key = ("", "", 0, "")
             if key in self.requests:

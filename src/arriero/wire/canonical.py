@@ -43,6 +43,14 @@ class Message(msgspec.Struct, omit_defaults=True):
     tool_name: str = ""
 
 
+def is_text_only(messages: list[Message]) -> bool:
+    """Say whether all turns are text: no images, no calls of tools, no results of such."""
+    return all(
+        type(turn.content) is str and not turn.tool_calls and turn.role != "tool"
+        for turn in messages
+    )
+
+
 class Tool(msgspec.Struct, gc=False):
     """A function the model may call; `parameters` is its JSON schema, unread."""
 
@@ -73,11 +81,13 @@ class Chat(msgspec.Struct, kw_only=True):
     `format` is raw JSON: `"json"` or a schema. `think` is a switch or a level. `ignored` names the
     parameters that were dropped by policy and are told in a response header. `model_options` are
     Ollama options a client sent on its own (num_ctx and the like), `keep_alive` likewise; the
-    alias decides whether they count.
+    alias decides whether they count. `text_only` is what `is_text_only` says of the messages, so
+    that nobody has to look again.
     """
 
     model: str
     messages: list[Message]
+    text_only: bool = False
     stream: bool = False
     include_usage: bool = False
     sampling: Sampling

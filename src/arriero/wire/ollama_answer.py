@@ -14,7 +14,7 @@ from arriero.wire.canonical import (
     Vectors,
 )
 from arriero.wire.ndjson import LineSplitter
-from arriero.wire.parsing import parse
+from arriero.wire.parsing import Count, parse
 from arriero.wire.refusal import error_text
 from arriero.wire.tool_call_ids import ToolCallIds
 
@@ -64,15 +64,15 @@ class _Line(msgspec.Struct, gc=False):
     thinking: str | None = None
     done: bool = False
     done_reason: str | None = None
-    prompt_eval_count: int | None = None  # left out by old versions when all of it was cached
-    eval_count: int | None = None
+    prompt_eval_count: Count | None = None  # left out by old versions when all of it was cached
+    eval_count: Count | None = None
     logprobs: list[_TokenChoices] | None = None
     error: msgspec.Raw = _ABSENT
 
 
 class _Embedded(msgspec.Struct, gc=False):
     embeddings: list[list[float]]
-    prompt_eval_count: int | None = None
+    prompt_eval_count: Count | None = None
 
 
 _line = msgspec.json.Decoder(_Line)
@@ -184,6 +184,17 @@ def _arguments(raw: msgspec.Raw) -> str:
 def decode_answer(request: CanonicalRequest, body: bytes, id_seed: str = "") -> Chunk:
     """Return the answer in a body that was not streamed. Raises ValueError on what is not one."""
     line = parse(_line, body)
+    message = line.message
+    if (  # text and nothing else, which is the common case
+        line.done
+        and message is not None
+        and not (message.tool_calls or message.thinking or line.error or line.logprobs)
+    ):
+        return Chunk(
+            message.content or "",
+            finish_reason="length" if line.done_reason == "length" else "stop",
+            usage=Usage(line.prompt_eval_count or 0, line.eval_count or 0),
+        )
     chunk = _Answer(request, id_seed).chunk(line)
     if chunk is None or chunk.error is not None or not line.done:
         raise ValueError("the answer is not complete")

@@ -7,7 +7,7 @@ beside the text, tool calls carry their arguments as an object, a tool's answer 
 import msgspec
 
 from arriero.base.errors import BadRequest
-from arriero.wire.canonical import Message, Part, ToolCall
+from arriero.wire.canonical import Message, Part, ToolCall, is_text_only
 from arriero.wire.parsing import parse
 
 
@@ -42,10 +42,7 @@ def turns(messages: list[Message]) -> list[Message] | list[Message | TurnBody]:
     A trailing assistant turn stays the last one: Ollama continues it. Raises BadRequest when a
     tool call's arguments are not a JSON object.
     """
-    for message in messages:
-        if type(message.content) is not str or message.tool_calls or message.role == "tool":
-            return _converted(messages)
-    return messages
+    return messages if is_text_only(messages) else _converted(messages)
 
 
 def _converted(messages: list[Message]) -> list[Message | TurnBody]:

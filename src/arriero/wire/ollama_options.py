@@ -5,15 +5,63 @@ alias allows that; the client's sampling parameters; the alias's context and out
 context is never the client's where the alias has one: differing `num_ctx` reload the model.
 """
 
+import msgspec
+
 from arriero.config.settings import Model
-from arriero.wire.canonical import CanonicalRequest, Embedding
+from arriero.wire.canonical import CanonicalRequest, Embedding, Sampling
 from arriero.wire.sampling import HOST_OPTIONS, Options, put_sampling
 
 
-def options(request: CanonicalRequest, model: Model) -> Options:
+class SampledOptions(msgspec.Struct, omit_defaults=True, gc=False):
+    """Options when nobody but the client's sampling and the alias's context has a say."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: list[str] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repeat_penalty: float | None = None
+    num_predict: int | None = None
+    num_ctx: int | None = None
+
+
+AnyOptions = Options | SampledOptions
+_NO_SAMPLING = Sampling()
+
+
+def options(request: CanonicalRequest, model: Model) -> AnyOptions:
     """Return the `options` of a request; empty when neither side has any."""
+    if model.options or request.model_options:
+        return _merged(request, model)
+    if isinstance(request, Embedding):
+        return {} if model.context is None else {"num_ctx": model.context}
+    sampling = request.sampling
+    if sampling == _NO_SAMPLING and model.context is None and model.max_output_tokens is None:
+        return {}
+    limit = sampling.max_tokens
+    if model.max_output_tokens is not None:
+        limit = min(limit or model.max_output_tokens, model.max_output_tokens)
+    return SampledOptions(
+        sampling.temperature,
+        sampling.top_p,
+        sampling.top_k,
+        sampling.min_p,
+        sampling.seed,
+        sampling.stop,
+        sampling.presence_penalty,
+        sampling.frequency_penalty,
+        sampling.repeat_penalty,
+        limit,
+        model.context,
+    )
+
+
+def _merged(request: CanonicalRequest, model: Model) -> Options:
     result: Options = dict(model.options)
-    if request.model_options and model.client_options == "allow":
+    if model.client_options == "allow":
         result.update(
             (name, value)
             for name, value in request.model_options.items()

@@ -11,8 +11,7 @@ import msgspec
 from arriero.config.settings import Model
 from arriero.wire.canonical import Chat, Completion, Embedding, Message, Tool
 from arriero.wire.ollama_messages import TurnBody, turns
-from arriero.wire.ollama_options import keep_alive, options
-from arriero.wire.sampling import Options
+from arriero.wire.ollama_options import AnyOptions, keep_alive, options
 
 
 class _Function(msgspec.Struct, gc=False, omit_defaults=True):
@@ -30,7 +29,7 @@ class _ChatBody(msgspec.Struct, gc=False, omit_defaults=True):
     model: str
     messages: list[Message] | list[Message | TurnBody]
     stream: bool  # always said: Ollama streams when it is not
-    options: Options = {}
+    options: AnyOptions = {}
     tools: list[_Tool] = []
     format: msgspec.Raw | None = None
     think: bool | str | None = None
@@ -44,7 +43,7 @@ class _GenerateBody(msgspec.Struct, gc=False, omit_defaults=True):
     prompt: str
     stream: bool
     suffix: str = ""
-    options: Options = {}
+    options: AnyOptions = {}
     logprobs: bool = False
     top_logprobs: int = 0
     keep_alive: int | str | None = None
@@ -55,7 +54,7 @@ class _EmbedBody(msgspec.Struct, gc=False, omit_defaults=True):
     input: list[str]
     truncate: bool  # Ollama cuts silently by default; an honest 400 is better than lost text
     dimensions: int | None = None
-    options: Options = {}
+    options: AnyOptions = {}
     keep_alive: int | str | None = None
 
 
@@ -67,7 +66,7 @@ def chat_body(chat: Chat, upstream_model: str, model: Model) -> bytes:
     return _encode(
         _ChatBody(
             upstream_model,
-            turns(chat.messages),
+            chat.messages if chat.text_only else turns(chat.messages),
             chat.stream,
             options(chat, model),
             _tools(chat) if chat.tools else [],

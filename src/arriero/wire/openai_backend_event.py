@@ -4,7 +4,7 @@ import msgspec
 
 from arriero.wire.canonical import Usage
 from arriero.wire.openai_logprobs import Logprobs
-from arriero.wire.parsing import parse
+from arriero.wire.parsing import Count, parse
 from arriero.wire.refusal import error_text
 
 # msgspec cannot decode into `Raw | None`, so an absent field is an empty Raw, and null says "null".
@@ -47,14 +47,14 @@ class Choice(msgspec.Struct, gc=False):
 
 
 class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
 
 
 class UsageBody(msgspec.Struct, gc=False):
     """Token counts."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
     prompt_tokens_details: _PromptDetails | None = None
 
 

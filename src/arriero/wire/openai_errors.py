@@ -2,7 +2,7 @@
 
 import msgspec
 
-from arriero.base.errors import GatewayError
+from arriero.base.errors import GatewayError, MethodNotAllowed
 from arriero.wire.openai_json import json_text, raw_text
 
 RETRY_AFTER_MAX_S = 60  # OpenAI's and Anthropic's SDKs disregard anything longer
@@ -36,6 +36,8 @@ def error_headers(error: GatewayError) -> list[tuple[str, str]]:
     headers: list[tuple[str, str]] = []
     if error.status == 401:  # noqa: PLR2004 - RFC 9110, 15.5.2 demands the challenge
         headers.append(("WWW-Authenticate", "Bearer"))
+    if isinstance(error, MethodNotAllowed):  # RFC 9110, 15.5.6 demands it
+        headers.append(("Allow", error.allow))
     if error.retry_after_s is not None:
         seconds = min(max(error.retry_after_s, 1), RETRY_AFTER_MAX_S)
         headers.append(("Retry-After", str(seconds)))

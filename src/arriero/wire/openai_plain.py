@@ -50,6 +50,7 @@ def decode_plain_chat(body: bytes) -> Chat | None:
     return Chat(
         model=plain.model,
         messages=[Message(turn.role, turn.content) for turn in plain.messages],
+        text_only=True,
         stream=plain.stream,
         include_usage=asked is not None and plain.stream and bool(asked.include_usage),
         sampling=Sampling(

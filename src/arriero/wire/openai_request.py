@@ -14,7 +14,14 @@ import msgspec
 from msgspec import Meta
 
 from arriero.base.errors import BadRequest, UnsupportedParameter
-from arriero.wire.canonical import Chat, Completion, Embedding, Message, Tool
+from arriero.wire.canonical import (
+    Chat,
+    Completion,
+    Embedding,
+    Message,
+    Tool,
+    is_text_only,
+)
 from arriero.wire.openai_body import ABSENT, BodySchema
 from arriero.wire.openai_messages import MessageBody, messages
 from arriero.wire.openai_plain import decode_plain_chat
@@ -114,6 +121,7 @@ def decode_any_chat(body: bytes) -> Chat:
     chat = Chat(
         model=fields.model,
         messages=conversation,
+        text_only=is_text_only(conversation),
         stream=bool(fields.stream),
         include_usage=fields.usage_wanted,
         sampling=sampling(fields, leftovers),

@@ -1,10 +1,14 @@
 """One way for foreign JSON to fail: ValueError, whatever is wrong with it."""
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 T = TypeVar("T")
+
+# A count of tokens: beyond 2^53 a JSON reader loses digits, and sums of such would grow for ever.
+Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 def parse(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T:
