@@ -66,7 +66,8 @@ def chosen(options: argparse.Namespace) -> list[Gateway]:
     skip = [name for name in options.skip.split(",") if name]
     unknown = set(only + skip) - set(names)
     if unknown:
-        raise SystemExit(f"unknown: {', '.join(sorted(unknown))}\nhint: choose from {names}")
+        say(f"error: unknown: {', '.join(sorted(unknown))}\nhint: choose from {', '.join(names)}")
+        raise SystemExit(2)
     wanted = set(only or names) - set(skip)
     return [gateway for gateway in everybody if gateway.name in wanted]
 

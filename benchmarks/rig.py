@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,7 +106,9 @@ class Rig:
         self.tools = tools
         self.cores = cores
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        # Logs of the run before would be read for this one's.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         os.sched_setaffinity(0, {cores.load})
 
     def _start(self, argv: list[str], ports: tuple[int, int], name: str) -> Mock:
