@@ -117,7 +117,9 @@ class Host:
     async def _find(self) -> None:
         listed = (await self.ask("GET", "/api/tags")).json["models"]
         for model in sorted(listed, key=lambda entry: entry["name"] != PREFERRED):
-            capabilities = set(model["capabilities"])
+            # `/api/tags` reads a model file's head only, and may miss what `/api/show` finds.
+            shown = (await self.post("/api/show", {"model": model["name"]})).json
+            capabilities = set(shown["capabilities"])
             for kind in capabilities:
                 self.found.setdefault(kind, model["name"])
             if capabilities == {"completion"}:

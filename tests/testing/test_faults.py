@@ -210,6 +210,7 @@ async def test_running_out_of_memory_unloads_every_model() -> None:
 async def test_a_repeated_token_ends_without_a_word() -> None:
     async with struck(kind=Kind.REPEAT, after=3) as (_, client):
         pieces = lines(await ask(client))
+        assert len(lines(await ask(client))) == len(pieces)
         whole = (await ask(client, stream=False)).json()
     said = [piece["message"]["content"] for piece in pieces]
     assert Counter(said).most_common(1)[0][1] >= 31
@@ -273,6 +274,15 @@ def test_the_first_fault_that_matches_strikes() -> None:
     book.add(Fault(kind=Kind.GARBAGE))
     taken = [book.take("/", "", inference=False) for _ in range(2)]
     assert [fault.kind for fault in taken if fault] == [Kind.HANG, Kind.GARBAGE]
+
+
+def test_one_fault_may_be_given_to_two_hosts_and_stays_as_it_was() -> None:
+    fault = Fault(kind=Kind.RESET, count=1)
+    books = [FaultBook(), FaultBook()]
+    for book in books:
+        book.add(fault)
+    assert [bool(book.take("/", "", inference=True)) for book in books] == [True, True]
+    assert fault == Fault(kind=Kind.RESET, count=1)
 
 
 def test_chance_is_repeatable() -> None:

@@ -77,10 +77,10 @@ class FaultBook:
         return f"<FaultBook {[str(fault.kind) for fault in self._faults]}>"
 
     def add(self, fault: Fault) -> int:
-        """Put a fault in force; return the id by which `remove` knows it."""
-        fault.id = next(self._ids)
-        self._faults.append(fault)
-        return fault.id
+        """Put a copy of a fault in force; return the id by which `remove` knows it."""
+        kept = msgspec.structs.replace(fault, id=next(self._ids))
+        self._faults.append(kept)
+        return kept.id
 
     def remove(self, fault_id: int) -> bool:
         """Take one fault out; False when it is used up or unknown."""
@@ -97,7 +97,7 @@ class FaultBook:
         return list(self._faults)
 
     def take(self, endpoint: str, model: str, *, inference: bool) -> Fault | None:
-        """Return the first fault that hits this request, counting it as used.
+        """Return a copy of the first fault that hits this request, counting it as used.
 
         Requests that generate nothing meet only the faults that come before any answer.
         """
@@ -105,7 +105,7 @@ class FaultBook:
             applies = inference or fault.kind in BEFORE
             if applies and fault.matches(endpoint, model) and self._hits(fault):
                 self._use(fault)
-                return fault
+                return msgspec.structs.replace(fault)
         return None
 
     def _hits(self, fault: Fault) -> bool:
