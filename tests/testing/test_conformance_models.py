@@ -304,6 +304,15 @@ async def test_without_shift_an_overlong_prompt_is_refused(host: Host) -> None:
     assert got.error.startswith("the prompt is longer than the context length currently available")
 
 
+async def test_without_shift_a_full_context_ends_the_answer(host: Host) -> None:
+    """llama-server without --context-shift: stop_type limit."""
+    story = [{"role": "user", "content": "Write a very long story in 900 words about a dog."}]
+    options = {"num_ctx": 256, "num_predict": 600, "temperature": 0, "repeat_penalty": 1.3}
+    got = (await host.chat(messages=story, shift=False, stream=False, options=options)).json
+    assert got["done_reason"] == "length"
+    assert got["prompt_eval_count"] + got["eval_count"] in range(250, 258)
+
+
 # Rendering, log probabilities, formats
 
 

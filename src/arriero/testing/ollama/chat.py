@@ -107,7 +107,7 @@ async def _converse(job: Job, runner: Runner, messages: Sequence[Message], outle
         format=job.request.get("format"),
         after_tool=str(kept[-1].get("content", "")) if kept[-1].get("role") == "tool" else None,
     )
-    answer = compose(job.model, ask, job.options["stop"], _limit(job, runner))
+    answer = compose(job.model, ask, job.options["stop"], _limit(job, runner, prompt))
     await deliver(job, runner, prompt, answer, lambda piece: _chat_frame(job, piece), outlet)
 
 
@@ -138,7 +138,7 @@ async def _complete(job: Job, runner: Runner, text: str, outlet: Outlet) -> None
         think=job.think or False,
         format=job.request.get("format"),
     )
-    answer = compose(job.model, ask, job.options["stop"], _limit(job, runner))
+    answer = compose(job.model, ask, job.options["stop"], _limit(job, runner, prompt))
     said = [*prompt, *answer.content]
 
     def frame(piece: Piece) -> dict[str, Any]:
@@ -187,8 +187,11 @@ def _seed(job: Job) -> int:
     return max(int(job.options["seed"]), 0)
 
 
-def _limit(job: Job, runner: Runner) -> int:
-    return option.predict_limit(int(job.options["num_predict"]), runner.context)
+def _limit(job: Job, runner: Runner, prompt: list[str]) -> int:
+    limit = option.predict_limit(int(job.options["num_predict"]), runner.context)
+    if runner.options["shift"]:
+        return limit  # a full context slides on
+    return min(limit, runner.context - len(prompt))
 
 
 def _debug(rendered: str, images: int) -> dict[str, Any]:

@@ -282,9 +282,12 @@ def _messages(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the native messages of one: a list of parts becomes one message a part."""
     role, content = message.get("role", ""), message.get("content")
     calls = [_native_call(call) for call in message.get("tool_calls") or ()]
-    base: dict[str, Any] = {"role": role}
-    if calls:
-        base["tool_calls"] = calls
+    rest = {
+        "thinking": message.get("reasoning"),
+        "tool_calls": calls,
+        "tool_call_id": message.get("tool_call_id"),
+    }
+    base: dict[str, Any] = {"role": role, **{name: value for name, value in rest.items() if value}}
     if isinstance(content, str):
         return [{**base, "content": content}]
     if isinstance(content, list):
@@ -324,7 +327,8 @@ def _native_call(call: Mapping[str, Any]) -> dict[str, Any]:
         arguments = json.loads(str(function.get("arguments", "")))
     except json.JSONDecodeError:
         raise Refused(400, "invalid tool call arguments") from None
-    return {"function": {"name": function.get("name", ""), "arguments": arguments}}
+    named = {"name": function.get("name", ""), "arguments": arguments}
+    return {"id": call.get("id", ""), "function": named}
 
 
 def _calls(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
