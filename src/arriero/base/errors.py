@@ -135,10 +135,14 @@ class UnknownRoute(ClientError):
 
 
 class MethodNotAllowed(ClientError):
-    """The path exists, the method does not; `allow` lists those that do."""
+    """The path exists, the method does not; `allow` lists those that do, as the header does."""
 
     status = 405
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message, hint=f"use {allow}")
+        self.allow = allow
 
 
 class RequestTimeout(ClientError):

@@ -6,13 +6,12 @@ with an error and the connection is closed, because the next message's beginning
 """
 
 import asyncio
-import re
 from collections import deque
 from typing import cast
 
 import httptools
 
-from arriero.base.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout
+from arriero.base.errors import AmbiguousRequest, GatewayError, HeadersTooLarge, RequestTimeout
 from arriero.config.settings import Server
 from arriero.server.exchange import Exchange, Serve, body_too_large, malformed
 from arriero.server.gateway import Gateway, Swept
@@ -20,10 +19,12 @@ from arriero.server.pipeline import serve
 from arriero.server.request import Request
 
 HEADERS_MAX = 128
-LINGER_S = 2.0
-LINGER_BYTES_MAX = 1_048_576
+# A client that was refused in the middle of its body may take a while to stop sending. These are
+# nginx's lingering_timeout and lingering_time, the former shortened.
+LINGER_QUIET_S = 2.0
+LINGER_S_MAX = 30.0
+CHUNK_OVERHEAD_MAX = 16  # bytes of framing per byte of a chunked body; chunks of one byte need 5
 WRITE_BUFFER_HIGH_BYTES = 65_536
-_UPGRADE_HEADER = re.compile(rb"(?i)(\r\n)upgrade([ \t]*:)")
 
 
 class ClientConnection(asyncio.Protocol, Swept):
@@ -32,8 +33,9 @@ class ClientConnection(asyncio.Protocol, Swept):
     __slots__ = (
         "_client", "_exchange", "_failed", "_fresh", "_gateway", "_head_bytes", "_head_since_s",
         "_headers",
-        "_linger_bytes", "_lingering", "_parser", "_quiet_since_s", "_read_paused", "_request",
-        "_transport", "_upgrade", "_waiting", "_write_paused_since_s", "gone", "write_paused",
+        "_linger_since_s", "_lingering", "_parser", "_quiet_since_s", "_read_paused", "_request",
+        "_transport", "_unwritten_bytes", "_upgrade", "_waiting", "_write_paused_since_s", "gone",
+        "write_paused",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
@@ -46,15 +48,16 @@ class ClientConnection(asyncio.Protocol, Swept):
         self._exchange: Exchange | None = None  # being answered
         self._waiting: deque[Request] = deque()  # a pipeline's next ones
         self._failed: GatewayError | None = None  # what to answer when the pipeline is through
-        self._upgrade = False
+        self._upgrade = False  # the request being parsed offers another protocol
         self._head_bytes = 0
         self._head_since_s = -1.0  # not restarted by a trickle of bytes
         self._fresh = True
         self._quiet_since_s = 0.0
         self._read_paused = False
         self._write_paused_since_s = 0.0
+        self._unwritten_bytes = 0
         self._lingering = False
-        self._linger_bytes = 0
+        self._linger_since_s = 0.0
         self.write_paused = False
         self.gone = False
 
@@ -80,26 +83,53 @@ class ClientConnection(asyncio.Protocol, Swept):
         """Parse one read; whole requests start being answered from within."""
         self._fresh = True
         if self._failed is not None or self._lingering:
-            self._discard(len(data))
-            return
-        if self._request is None or not self._request.method:
+            return  # thrown away, see _close_gently
+        request = self._request
+        if request is None or not request.method:
             self._head_bytes += len(data)
+        else:
+            request.framed_bytes += len(data)
         if self._parse(data):
             self._hand_on_early()
 
     def _parse(self, data: bytes) -> bool:
         """Feed the parser; return False when that ended in an answer of its own."""
         try:
-            self._parser.feed_data(data)
+            self._feed(data)
         except httptools.HttpParserCallbackError:
             raise  # a defect of ours, not of the client's; the event loop closes the connection
-        except httptools.HttpParserUpgrade:
-            self._ignore_upgrade(data)
-            return False
         except httptools.HttpParserError as error:
             self._refuse(malformed(error))
             return False
         return True
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                if self._failed is not None:
+                    return
+                data = memoryview(data)[offer.args[0] :]
+                self._decline_upgrade()
+            else:
+                return
+
+    def _decline_upgrade(self) -> None:
+        """Go on in HTTP/1.1 with a client that offers another protocol (RFC 9110, 7.8).
+
+        Java's client offers h2c with every first request. The parser stops behind such a head, so
+        another one goes on, which learns from a head of its own how the body is framed.
+        """
+        request = self._request
+        assert request is not None
+        framing = b"".join(
+            b"%b: %b\r\n" % (name, request.headers[name])
+            for name in (b"content-length", b"transfer-encoding")
+            if name in request.headers
+        )
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
 
     def _hand_on_early(self) -> None:
         """A request whose body is still to come may be refused before it is sent."""
@@ -108,7 +138,9 @@ class ClientConnection(asyncio.Protocol, Swept):
             return
         if not request.method:
             self._check_head_size(request)
-        elif not request.queued:
+            return
+        self._check_framing(request)
+        if not request.queued:
             self._enqueue(request)
 
     def eof_received(self) -> bool:
@@ -143,33 +175,42 @@ class ClientConnection(asyncio.Protocol, Swept):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self._upgrade:
+            return  # this and the next two are about the head of _decline_upgrade
         request = self._request = Request()
         self._headers = request.headers
 
     def on_url(self, url: bytes) -> None:
         """The target, perhaps in pieces."""
         assert self._request is not None
-        self._request.target += url
+        if not self._upgrade:
+            self._request.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field."""
         name = name.lower()
         headers = self._headers
         if name in headers and self._request is not None:
-            self._request.note_repeated(name)
+            self._request.note_repeated(name, headers[name])
         headers[name] = value
 
     def on_headers_complete(self) -> None:
         """The head is there."""
+        if self._upgrade:
+            self._upgrade = False
+            return
         request, parser = self._request, self._parser
         assert request is not None
         request.version = parser.get_http_version()
         request.keep_alive = parser.should_keep_alive()
         request.method = parser.get_method()
-        self._upgrade = b"upgrade" in self._headers
-        if self._upgrade or self._failed is not None:
+        self._upgrade = b"upgrade" in self._headers and parser.should_upgrade()
+        self._headers = {}  # for trailers, which must not be taken for headers (RFC 9110, 6.5.1)
+        if self._failed is not None:
             return
         self._check_head_size(request)
+        if request.method == b"CONNECT":
+            self._refuse(AmbiguousRequest("CONNECT is not offered here"))
         self._head_bytes = 0
         self._head_since_s = -1.0
 
@@ -194,14 +235,15 @@ class ClientConnection(asyncio.Protocol, Swept):
         request.complete = True
         self._request = None
         if not request.queued:
-            if self._failed is None:
-                self._enqueue(request)
+            self._enqueue(request)
         elif self._exchange is not None and self._exchange.request is request:
             self._exchange.body_arrived()
 
     # -- requests in order
 
     def _enqueue(self, request: Request) -> None:
+        if self._failed is not None or self._lingering:
+            return  # nothing is answered after the answer that closes
         request.queued = True
         if self._exchange is None and not self._waiting:
             self._begin(request)
@@ -235,21 +277,31 @@ class ClientConnection(asyncio.Protocol, Swept):
             return
         request = self._waiting.popleft()
         self._resume_reading()
-        self._begin(request)
+        if self._failed is not None and not request.complete:
+            self._answer_failure()  # its body went wrong while it waited
+        else:
+            self._begin(request)
 
     # -- what is refused
 
     def _check_head_size(self, request: Request) -> None:
         limit = self._gateway.runtime.config.server.head_bytes_max
-        if self._head_bytes <= limit and len(request.headers) <= HEADERS_MAX:
+        fields = len(request.headers) + request.repeats
+        if self._head_bytes <= limit and fields <= HEADERS_MAX:
             return
-        size = len(request.target) + sum(len(n) + len(v) + 4 for n, v in request.headers.items())
-        if not request.method:
-            size = self._head_bytes
-        if size > limit or len(request.headers) > HEADERS_MAX:
+        # A read may hold more than the head: what the body takes is no reason to refuse it.
+        size = request.head_bytes() if request.method else self._head_bytes
+        if size > limit or fields > HEADERS_MAX:
             self._refuse(
                 HeadersTooLarge(f"the request head is over {limit} bytes or {HEADERS_MAX} fields")
             )
+
+    def _check_framing(self, request: Request) -> None:
+        """Refuse chunks that are mostly extensions, and trailers without an end."""
+        allowed = self._gateway.runtime.config.server.head_bytes_max
+        allowed += (CHUNK_OVERHEAD_MAX + 1) * request.received_bytes
+        if request.framed_bytes > allowed:
+            self._refuse(AmbiguousRequest("chunk extensions or trailers are too long"))
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer what cannot be parsed, after all that came before it, and close."""
@@ -260,7 +312,7 @@ class ClientConnection(asyncio.Protocol, Swept):
         exchange = self._exchange
         if exchange is not None and not exchange.request.complete:
             exchange.body_refused(error)  # its own body is what is malformed
-        if self._exchange is None and not self._waiting:
+        if self._exchange is None and not self._waiting and not self._lingering:
             self._answer_failure()
 
     def _answer_failure(self) -> None:
@@ -274,23 +326,6 @@ class ClientConnection(asyncio.Protocol, Swept):
         self._exchange = exchange
         exchange.start(_raising(error))
 
-    def _ignore_upgrade(self, data: bytes) -> None:
-        """Serve HTTP/1.1 to a client that offers to switch (RFC 9110, 7.8: we may ignore it).
-
-        The parser stops at such a head. Java's client sends `Upgrade: h2c` with every first
-        request, so the head is read again without the offer; one in several pieces is refused.
-        """
-        begun = self._request
-        self._upgrade = False
-        self._request = None
-        self._parser = httptools.HttpRequestParser(self)
-        masked = _UPGRADE_HEADER.sub(rb"\1x-declined\2", data)
-        whole = begun is not None and begun.method != b"CONNECT" and data.startswith(begun.method)
-        if not whole or masked == data or self._exchange is not None:
-            self._refuse(BadRequest("CONNECT and protocol upgrades are not offered here"))
-            return
-        self.data_received(masked)
-
     # -- pace and deadlines
 
     def sweep(self, now_s: float) -> None:
@@ -300,11 +335,11 @@ class ClientConnection(asyncio.Protocol, Swept):
             self._quiet_since_s = now_s
         limits = self._gateway.runtime.config.server
         quiet_s = now_s - self._quiet_since_s
-        if self._lingering:
-            if quiet_s >= LINGER_S:
+        if self.write_paused or (self._lingering and self._unwritten()):
+            if self._is_stalled(now_s, limits.write_stall_timeout_s):
                 self.abort()
-        elif self.write_paused:
-            if now_s - self._write_paused_since_s >= limits.write_stall_timeout_s:
+        elif self._lingering:
+            if quiet_s >= LINGER_QUIET_S or now_s - self._linger_since_s >= LINGER_S_MAX:
                 self.abort()
         elif self._exchange is not None:
             if self._exchange.request.complete or quiet_s < limits.body_idle_timeout_s:
@@ -315,9 +350,21 @@ class ClientConnection(asyncio.Protocol, Swept):
         else:
             self._sweep_unasked(now_s, quiet_s, limits)
 
+    def _is_stalled(self, now_s: float, limit_s: float) -> bool:
+        """Say whether the client has taken nothing for so long; a slow one is no dead one."""
+        unwritten_bytes = self._unwritten()
+        if unwritten_bytes != self._unwritten_bytes:
+            self._unwritten_bytes = unwritten_bytes
+            self._write_paused_since_s = now_s
+        return now_s - self._write_paused_since_s >= limit_s
+
+    def _unwritten(self) -> int:
+        assert self._transport is not None
+        return self._transport.get_write_buffer_size()
+
     def _sweep_unasked(self, now_s: float, quiet_s: float, limits: Server) -> None:
         """No request is being answered: a head is arriving, or nothing is."""
-        if not self._head_bytes:
+        if not self._head_bytes and self._request is None:
             if quiet_s >= limits.keep_alive_idle_s:
                 self.abort()
         elif self._head_since_s < 0:
@@ -350,6 +397,7 @@ class ClientConnection(asyncio.Protocol, Swept):
         """
         assert self._transport is not None
         self._lingering = True
+        self._linger_since_s = self._gateway.clock.now_s()
         self._fresh = True
         self._waiting.clear()
         self._resume_reading()
@@ -357,11 +405,6 @@ class ClientConnection(asyncio.Protocol, Swept):
             self._transport.write_eof()
         else:
             self._transport.close()
-
-    def _discard(self, size: int) -> None:
-        self._linger_bytes += size
-        if self._linger_bytes > LINGER_BYTES_MAX:
-            self.abort()
 
     def abort(self) -> None:
         """Close at once; whatever was under way is told."""

@@ -161,11 +161,12 @@ class Exchange:
         """
         request = self.request
         limit = self.runtime.config.server.body_bytes_max
+        awaits_continue = expects_continue(request.headers, request.version)
         if not request.complete:
             declared = request.headers.get(b"content-length")
             if declared is not None and int(declared) > limit:
                 raise body_too_large(limit)
-            if expects_continue(request.headers, request.version) and not request.received_bytes:
+            if awaits_continue and not request.received_bytes:
                 self._transport.write(CONTINUE)
             self._body_wanted = True
             await self
@@ -183,6 +184,12 @@ class Exchange:
         """The body cannot be received: too large, malformed, too slow."""
         if self._body_wanted:
             self.throw(error)
+
+    def tell_ignored(self, names: list[str]) -> None:
+        """Note the parameters that were dropped by policy, and tell them in a header."""
+        told = ", ".join(names)
+        self.record.ignored = told
+        self.extra_head = b"X-Arriero-Ignored: %b\r\n" % told.encode("ascii", "replace")
 
     # -- the reply
 

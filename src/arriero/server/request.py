@@ -2,15 +2,17 @@
 
 from urllib.parse import unquote
 
-_SINGLE = frozenset((b"host", b"authorization", b"x-api-key", b"expect", b"content-type"))
+_SINGLE = frozenset(
+    (b"host", b"authorization", b"x-api-key", b"expect", b"content-type", b"transfer-encoding")
+)
 
 
 class Request:
     """A head, and a body that may still be arriving. Header names are in lower case."""
 
     __slots__ = (
-        "body_parts", "complete", "headers", "keep_alive", "method", "queued",
-        "received_bytes", "repeated", "target", "version",
+        "body_parts", "complete", "framed_bytes", "headers", "keep_alive", "method", "queued",
+        "received_bytes", "repeated", "repeats", "repeats_bytes", "target", "version",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -19,21 +21,36 @@ class Request:
         self.version = "1.1"
         self.headers: dict[bytes, bytes] = {}
         self.repeated: bytes | None = None  # a field that must not stand twice, and does
+        self.repeats = 0  # fields that `headers` does not show, because a later one has their name
+        self.repeats_bytes = 0
         self.keep_alive = True
         self.body_parts: list[bytes] = []
         self.received_bytes = 0
+        self.framed_bytes = 0  # the same with chunk sizes, extensions and trailers, or less
         self.complete = False
         self.queued = False  # handed on for answering, perhaps before its body is complete
 
-    def note_repeated(self, name: bytes) -> None:
-        """Note a second field of a name: of these, two parsers may believe different ones."""
+    def note_repeated(self, name: bytes, earlier: bytes) -> None:
+        """Note a second field of a name: of some, two parsers may believe different ones."""
+        if self.method:
+            return  # a trailer
+        self.repeats += 1
+        self.repeats_bytes += len(name) + len(earlier) + 4
         if name in _SINGLE:
             self.repeated = name
 
+    def head_bytes(self) -> int:
+        """Return the length of the head, as if it had no needless blanks."""
+        line = len(self.method) + len(self.target) + len("  HTTP/1.1\r\n\r\n")
+        fields = sum(len(name) + len(value) + 4 for name, value in self.headers.items())
+        return line + fields + self.repeats_bytes
+
     @property
     def path(self) -> str:
-        """The target without its query, percent-decoded, always beginning with a slash."""
+        """The target without its query, percent-decoded; of an absolute one, its path."""
         path = self.target.partition(b"?")[0].partition(b"#")[0].decode("latin-1")
+        if path[:1] != "/" and "://" in path:  # a client may take us for a proxy (RFC 9112, 3.2.2)
+            path = "/" + path.partition("://")[2].partition("/")[2]
         return unquote(path, errors="replace") if "%" in path else path
 
     def body(self) -> bytes:

@@ -77,6 +77,4 @@ def no_route(route: Route | None, path: str, method: bytes) -> ClientError:
             f"there is nothing at {path[:200]}", hint="the API lives under /v1, as OpenAI's does"
         )
     allowed = ", ".join(sorted(one.decode() for one in route.methods))
-    return MethodNotAllowed(
-        f"{method.decode('latin-1')} is not allowed here", hint=f"use {allowed}"
-    )
+    return MethodNotAllowed(f"{method.decode('latin-1')} is not allowed here", allow=allowed)
