@@ -2,8 +2,16 @@
 
 import pytest
 
-from arriero.base.errors import BackendError, ClientError, Fault
-from arriero.core.attempts import END_OF_FAILURE, RULES, End, Next
+from arriero.base.errors import (
+    BackendError,
+    BackendFailed,
+    ClientError,
+    Fault,
+    GatewayError,
+    NoBackend,
+    UnknownModel,
+)
+from arriero.core.attempts import END_OF_FAILURE, RULES, End, Next, more_telling
 from arriero.core.health import Cause
 from arriero.wire.dialect import FailureKind
 
@@ -61,4 +69,29 @@ def test_a_backends_fault_is_marked_and_asked_elsewhere(end: End, cause: Cause) 
     rule = RULES[end]
     assert rule.mark is cause
     assert rule.next is not Next.STOP
-    assert issubclass(rule.error, BackendError)
+    # Who could not even be asked may be there again in a moment, and a client may come back.
+    assert issubclass(rule.error, NoBackend if end is End.REFUSED else BackendError)
+
+
+TRIED, ASKED, ABSENT = BackendFailed("tried"), NoBackend("could not be asked"), UnknownModel("none")
+
+
+@pytest.mark.parametrize(
+    ("last", "new", "told"),
+    [
+        (None, ABSENT, ABSENT),
+        (ABSENT, ASKED, ASKED),
+        (ASKED, ABSENT, ASKED),
+        (TRIED, ASKED, TRIED),
+        (ASKED, TRIED, TRIED),
+    ],
+)
+def test_the_client_hears_what_tells_most(
+    last: GatewayError | None, new: GatewayError, told: GatewayError
+) -> None:
+    assert more_telling(last, new) is told
+
+
+def test_of_two_alike_the_later_is_told() -> None:
+    later = BackendFailed("later")
+    assert more_telling(TRIED, later) is later

@@ -58,7 +58,7 @@ class Rule(NamedTuple):
 
 RULES: dict[End, Rule] = {
     End.ANSWERED: Rule(None, Next.STOP, GatewayError, ""),
-    End.REFUSED: Rule(Cause.REFUSED, Next.ASK_FREELY, BackendFailed, "no backend can be reached"),
+    End.REFUSED: Rule(Cause.REFUSED, Next.ASK_FREELY, NoBackend, "no backend can be reached"),
     End.RESET: Rule(Cause.LOST, Next.RETRY, BackendFailed, "the backend closed the connection"),
     End.TIMED_OUT: Rule(Cause.SILENT, Next.RETRY, BackendTimeout, "the backend did not answer"),
     End.STALLED: Rule(Cause.SILENT, Next.RETRY, BackendTimeout, "the backend fell silent"),
@@ -72,6 +72,24 @@ RULES: dict[End, Rule] = {
     End.CLIENT_FAULT: Rule(None, Next.STOP, BadRequest, "the backend refused the request"),
     End.FINAL: Rule(None, Next.STOP, BackendFailed, "the model could not finish this answer"),
 }
+
+BUSY_RETRY_AFTER_S = 1  # nobody knows when a slot becomes free; a second is soon, and no flood
+
+
+def more_telling(last: GatewayError | None, new: GatewayError) -> GatewayError:
+    """Return which of two failures of one request the client should hear of.
+
+    A backend that tried and failed tells more than one that could not be asked, and that one more
+    than a model's absence: a host that is down may well have the model.
+    """
+    return last if last is not None and _weight(last) > _weight(new) else new
+
+
+def _weight(error: GatewayError) -> int:
+    if isinstance(error, UnknownModel):
+        return 0
+    return 1 if isinstance(error, NoBackend) else 2
+
 
 END_OF_FAILURE: dict[FailureKind, End] = {
     FailureKind.CLIENT: End.CLIENT_FAULT,

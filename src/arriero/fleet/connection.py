@@ -52,7 +52,7 @@ class UpstreamConnection(asyncio.Protocol):
     """A connection that is idle (`sink` is None), busy, or closing."""
 
     __slots__ = (
-        "_complete", "_head", "_headed", "_keep_alive", "_owner", "_parser", "_pieces",
+        "_complete", "_head", "_headed", "_hung_up", "_keep_alive", "_owner", "_parser", "_pieces",
         "_read_paused", "gone", "idle_since_s", "sink", "transport", "used",
     )  # fmt: skip
 
@@ -66,6 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._head = b""  # of the current response, kept to judge how its body ends
         self._headed = False
+        self._hung_up = False  # nothing can be sent on it any more
         self._keep_alive = False
         self._pieces: list[bytes] = []
         self._complete = False
@@ -110,6 +111,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport is None or self.gone:
             return
         self.resume()
+        self._hung_up = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:  # TLS cannot half-close
@@ -141,15 +143,17 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._lose(UpstreamMalformed(f"not HTTP: {error}"))
-            self.abort()
-            return
+            if not self._complete:
+                self._lose(UpstreamMalformed(f"not HTTP: {error}"))
+                self.abort()
+                return
+            self._keep_alive = False  # what follows a whole response does not spoil it
         pieces = self._pieces
         if pieces:
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
             sink.on_data(body)
-        if self._complete:
+        if self._complete and self.sink is not None:  # None: the sink let go of it meanwhile
             self._finish()
 
     def eof_received(self) -> bool:
@@ -173,17 +177,20 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Pass the status on, but for interim answers (1xx)."""
         status = self._parser.get_status_code()
-        if status >= FINAL_STATUS_MIN and self.sink is not None:
+        if self._complete:  # a second response, which nobody asked for
+            self._keep_alive = False
+        elif status >= FINAL_STATUS_MIN and self.sink is not None:
             self._headed = True
             self.sink.on_head(status)
 
     def on_body(self, body: bytes) -> None:
         """Collect; `data_received` passes on all of one read at once."""
-        self._pieces.append(body)
+        if not self._complete:
+            self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         """Note the end; the read's remaining bytes come first."""
-        if self._parser.get_status_code() >= FINAL_STATUS_MIN:
+        if self._parser.get_status_code() >= FINAL_STATUS_MIN and not self._complete:
             self._complete = True
             # Asked here and not later: after this callback llhttp forgets the message's flags.
             self._keep_alive = self._parser.should_keep_alive()
@@ -198,7 +205,7 @@ class UpstreamConnection(asyncio.Protocol):
         sink = self.sink
         assert sink is not None
         self.sink = None
-        if not self.gone and self._keep_alive:
+        if self._keep_alive and not self.gone and not self._hung_up:
             self.resume()
             self._owner.on_idle(self)
         else:

@@ -9,6 +9,10 @@ class UpstreamRefused(UpstreamError):
     """No connection: refused, unreachable, name unknown, or not within `connect_s`."""
 
 
+class UpstreamFull(UpstreamRefused):
+    """No connection because `connections_max` are in use: our own limit, no fault of the host."""
+
+
 class UpstreamClosed(UpstreamError):
     """The connection ended before the response did."""
 

@@ -62,7 +62,7 @@ async def fetch(pool: Pool, path: bytes, timeout_s: float) -> tuple[int, bytes]:
     task = _Fetch(pool.get_request(path))
     try:
         async with asyncio.timeout(timeout_s):
-            pool.dial(task, timeout_s)
+            pool.dial(task, timeout_s, limited=False)
             return await task.done
     finally:
         task.done.cancel()

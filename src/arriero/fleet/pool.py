@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from arriero.config.settings import Backend
 from arriero.fleet.connection import UpstreamConnection
-from arriero.fleet.errors import UpstreamRefused
+from arriero.fleet.errors import UpstreamFull, UpstreamRefused
 
-Spawn = Callable[[Coroutine[None, None, None]], object]
+Spawn = Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
 IDLE_S_MAX = 60.0
 
 
@@ -34,8 +34,8 @@ class Pool:
     """All connections to one backend."""
 
     __slots__ = (
-        "_busy", "_closing", "_heads", "_host", "_idle", "_now_s", "_port", "_spawn", "_tls",
-        "backend",
+        "_busy", "_closing", "_dialling", "_dials", "_heads", "_host", "_idle", "_now_s", "_port",
+        "_spawn", "_tls", "backend",
     )  # fmt: skip
 
     def __init__(self, backend: Backend, spawn: Spawn, now_s: Callable[[], float]) -> None:
@@ -49,6 +49,8 @@ class Pool:
         self._now_s = now_s
         self._idle: list[UpstreamConnection] = []
         self._busy: set[UpstreamConnection] = set()
+        self._dialling = 0
+        self._dials: set[asyncio.Task[None]] = set()
         self._closing = False
         self._heads: dict[bytes, bytes] = {}
 
@@ -74,14 +76,33 @@ class Pool:
                 return connection
         return None
 
-    def dial(self, dialler: Dialler, connect_timeout_s: float) -> None:
-        """Open a new connection; `dialler` hears of it later, never before this returns."""
-        self._spawn(self._dial(dialler, connect_timeout_s))
+    def dial(self, dialler: Dialler, connect_timeout_s: float, *, limited: bool = True) -> None:
+        """Open a new connection; `dialler` hears of it later, never before this returns.
 
-    async def _dial(self, dialler: Dialler, connect_timeout_s: float) -> None:
-        if len(self._busy) >= self.backend.connections_max:
-            dialler.on_refused(UpstreamRefused("connections_max reached"))
+        Only what is not `limited` may go beyond `connections_max`: the inventory must not take a
+        host for dead because it has much to do.
+        """
+        dial = self._spawn(self._dial(dialler, connect_timeout_s, limited=limited))
+        self._dials.add(dial)
+        dial.add_done_callback(self._dials.discard)
+
+    async def _dial(self, dialler: Dialler, connect_timeout_s: float, *, limited: bool) -> None:
+        if limited and len(self._busy) + self._dialling >= self.backend.connections_max:
+            dialler.on_refused(UpstreamFull("connections_max reached"))
             return
+        self._dialling += 1
+        try:
+            connection = await self._connect(connect_timeout_s)
+        except UpstreamRefused as error:
+            dialler.on_refused(error)
+            return
+        finally:
+            self._dialling -= 1
+        self._busy.add(connection)
+        dialler.on_connected(connection)
+
+    async def _connect(self, connect_timeout_s: float) -> UpstreamConnection:
+        """Return a new connection. Raises UpstreamRefused."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(connect_timeout_s):
@@ -89,15 +110,13 @@ class Pool:
                     lambda: UpstreamConnection(self), self._host, self._port, ssl=self._tls
                 )
         except (OSError, TimeoutError) as error:
-            reason = str(error) or type(error).__name__
-            dialler.on_refused(UpstreamRefused(reason))
-            return
+            raise UpstreamRefused(str(error) or type(error).__name__) from None
         if self._closing:
             connection.abort()
-            dialler.on_refused(UpstreamRefused("the gateway is stopping"))
-            return
-        self._busy.add(connection)
-        dialler.on_connected(connection)
+            raise UpstreamRefused("the gateway is stopping")
+        if connection.gone:  # lost before this task ran again: nobody would ever hear of it
+            raise UpstreamRefused("the connection was closed at once")
+        return connection
 
     def on_idle(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next request."""
@@ -127,8 +146,10 @@ class Pool:
         self._idle.clear()
 
     def abort(self) -> None:
-        """Close everything at once."""
+        """Close everything at once; what is being dialled will not be heard of."""
         self.close()
+        for dial in self._dials:
+            dial.cancel()
         for connection in list(self._busy):
             connection.abort()
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from arriero.core.attempts import END_OF_FAILURE, RULES, End
 from arriero.core.fleet import Lease
 from arriero.fleet.connection import UpstreamConnection
-from arriero.fleet.errors import UpstreamMalformed, UpstreamRefused
+from arriero.fleet.errors import UpstreamFull, UpstreamMalformed, UpstreamRefused
 from arriero.fleet.pool import Pool
 from arriero.server.gateway import Gateway, Leftover
 from arriero.wire.dialect import BackendDialect, Failure
@@ -116,10 +116,10 @@ class Attempt:
         if self._waiter.write_paused:
             connection.pause()
 
-    def on_refused(self, error: UpstreamRefused) -> None:  # noqa: ARG002 - the dialler's signature
+    def on_refused(self, error: UpstreamRefused) -> None:
         """There is no connection to be had."""
         if self.phase is not _OVER:
-            self._finish(End.REFUSED)
+            self._finish(End.BUSY if isinstance(error, UpstreamFull) else End.REFUSED)
 
     # -- the sink
 

@@ -9,7 +9,7 @@ byte of an answer has reached the client.
 
 from arriero.base.errors import GatewayError, NoBackend, Unauthorized, UnknownModel
 from arriero.core.access import authenticate
-from arriero.core.attempts import RULES, End, Next
+from arriero.core.attempts import BUSY_RETRY_AFTER_S, RULES, End, Next, more_telling
 from arriero.core.capabilities import adapt
 from arriero.core.catalog import retry_after_s
 from arriero.core.fleet import Alias, Host, Lease, Target
@@ -87,12 +87,13 @@ async def _generate(exchange: Exchange, wanted: CanonicalRequest, alias: Alias) 
     ask = _attempt_stream if streamed else _attempt_whole
     while (target := _choose(exchange, alias, tried)) is not None and retries >= 0:
         tried.append(target.host)
-        end, last = await ask(exchange, wanted, alias, target)
-        if last is None:
+        end, error = await ask(exchange, wanted, alias, target)
+        if error is None:
             return
         step = RULES[end].next
         if step is Next.STOP or exchange.record.first_token_s >= 0:
-            raise last
+            raise error
+        last = more_telling(last, error)
         if step is Next.RETRY:
             retries -= 1
     raise last or _nobody(exchange, alias)
@@ -248,6 +249,8 @@ def _count(exchange: Exchange, usage: Usage | None) -> None:
 def _error(attempt: Attempt, end: End) -> GatewayError:
     """Return what tells the client of a failed attempt, should nobody else answer."""
     rule, failure = RULES[end], attempt.failure
+    if rule.error is NoBackend:
+        return NoBackend(rule.message, retry_after_s=BUSY_RETRY_AFTER_S)
     if failure is None or rule.error is UnknownModel:
         return rule.error(rule.message, param="model" if rule.error is UnknownModel else None)
     return rule.error(f"{rule.message}: {failure.message}", param=failure.param, code=failure.code)
