@@ -76,7 +76,11 @@ class Client:
         sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
         if receive_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        except OSError:
+            sock.close()
+            raise
         name = "localhost" if tls else None
         limit = receive_bytes or 2**20
         streams = await asyncio.open_connection(

@@ -163,8 +163,8 @@ class Exchange:
         limit = self.runtime.config.server.body_bytes_max
         awaits_continue = expects_continue(request.headers, request.version)
         if not request.complete:
-            declared = request.headers.get(b"content-length")
-            if declared is not None and int(declared) > limit:
+            declared = request.headers.get(b"content-length", b"0")
+            if int(declared) > limit or request.received_bytes > limit:
                 raise body_too_large(limit)
             if awaits_continue and not request.received_bytes:
                 self._transport.write(CONTINUE)
