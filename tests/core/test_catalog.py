@@ -4,7 +4,7 @@ import pytest
 
 from arriero.config.settings import Backend, Model, Route, Routing
 from arriero.core.catalog import is_ready, retry_after_s, suggest
-from arriero.core.fleet import Fleet, Lease
+from arriero.core.fleet import Fleet, take_lease
 from arriero.core.health import Cause
 from arriero.wire.inventory import Listed
 
@@ -21,7 +21,7 @@ def fleet() -> Fleet:
 
 def eject(fleet: Fleet, name: str, now_s: float) -> None:
     target = next(t for t in fleet.aliases["phi3"].targets if t.host.name == name)
-    Lease(target, turn=1, now_s=now_s).fail(now_s, Cause.SILENT)
+    take_lease(target, turn=1, now_s=now_s).fail(now_s, Cause.SILENT)
 
 
 def test_a_fleet_is_ready_when_a_host_is_known_to_have_a_model(fleet: Fleet) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from arriero.config.settings import Backend, BackendKind, Model, Route, Routing
-from arriero.core.fleet import Fleet, Host, Lease
+from arriero.core.fleet import Fleet, Host, Lease, take_lease
 from arriero.core.health import Cause, State
 from arriero.wire.inventory import Listed
 
@@ -33,7 +33,7 @@ def new_fleet(known: dict[str, Host] | None = None, routing: Routing = ROUTING) 
 
 def take(fleet: Fleet, name: str, now_s: float = 0.0) -> Lease:
     target = next(t for t in fleet.aliases["one"].targets if t.host.name == name)
-    return Lease(target, turn=fleet.next_turn(), now_s=now_s)
+    return take_lease(target, turn=fleet.next_turn(), now_s=now_s)
 
 
 # -- building
@@ -186,7 +186,7 @@ class LeaseMachine(RuleBasedStateMachine):
         targets = self.fleet.aliases[alias].targets
         target = targets[pick % len(targets)]
         due = target.host.breaker.state is State.EJECTED and target.host.breaker.may_try(self.now_s)
-        lease = Lease(target, turn=self.fleet.next_turn(), now_s=self.now_s)
+        lease = take_lease(target, turn=self.fleet.next_turn(), now_s=self.now_s)
         assert lease.probe is due
         self.out.append(lease)
         self.served[target.host] += 1

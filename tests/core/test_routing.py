@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arriero.config.settings import Backend, Model, Route, Routing
-from arriero.core.fleet import Fleet, Lease, Target
+from arriero.core.fleet import Fleet, Lease, Target, take_lease
 from arriero.core.health import Cause
 from arriero.core.routing import (
     STRATEGIES,
@@ -41,7 +41,7 @@ def targets(fleet: Fleet, alias: str = "chat") -> list[Target]:
 
 
 def take(fleet: Fleet, target: Target, now_s: float = 0.0) -> Lease:
-    return Lease(target, turn=fleet.next_turn(), now_s=now_s)
+    return take_lease(target, turn=fleet.next_turn(), now_s=now_s)
 
 
 def names(found: list[Target]) -> str:

@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.parser import text_string_to_metric_families
 
 from arriero import __version__
-from arriero.core.fleet import Fleet, Lease
+from arriero.core.fleet import Fleet, take_lease
 from arriero.core.health import Cause
 from arriero.core.record import Record
 from arriero.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -104,8 +104,8 @@ def test_buckets_are_cumulative_and_end_with_all(metrics: Metrics, sample: Sampl
 
 def test_backends_are_shown_as_they_are_now(metrics: Metrics, fleet: Fleet, sample: Sample) -> None:
     first, second = fleet.aliases["chat"].targets
-    lease = Lease(first, turn=1, now_s=0.0)
-    Lease(second, turn=2, now_s=0.0).fail(0.0, Cause.SILENT)
+    lease = take_lease(first, turn=1, now_s=0.0)
+    take_lease(second, turn=2, now_s=0.0).fail(0.0, Cause.SILENT)
     assert sample("arriero_backend_in_flight", backend="a") == 1
     assert sample("arriero_backend_state", backend="a") == 0
     assert sample("arriero_backend_state", backend="b") == 2

@@ -19,13 +19,14 @@ class Host:
     """One backend as the gateway knows it. Written only by leases and the inventory."""
 
     __slots__ = (
-        "breaker", "in_flight", "installed", "last_turn", "name", "resident", "served", "settings",
-        "version",
+        "breaker", "in_flight", "installed", "kind", "last_turn", "name", "resident", "served",
+        "settings", "version",
     )  # fmt: skip
 
     def __init__(self, settings: Backend, routing: Routing) -> None:
         self.settings = settings
         self.name = settings.name
+        self.kind = settings.kind
         self.breaker = Breaker(
             failures_max=routing.failures_max,
             ejection_s=routing.ejection_s,
@@ -69,39 +70,40 @@ class Alias(msgspec.Struct, frozen=True, eq=False):
     total_s: float
 
 
-class Lease:
-    """The right to have one request on one host; counts from its making to its release."""
+class Lease(msgspec.Struct, eq=False):
+    """The right to have one request on one host; made by `take_lease`, counts until its release."""
 
-    __slots__ = ("probe", "released", "target")
-
-    def __init__(self, target: Target, *, turn: int, now_s: float) -> None:
-        host = target.host
-        self.target = target
-        self.released = False
-        self.probe = host.breaker.on_try(now_s)
-        host.in_flight += 1
-        host.served += 1
-        host.last_turn = turn
+    target: Target
+    probe: bool  # it is the one request that a half-open breaker lets through
+    released: bool = False
 
     def succeed(self) -> None:
         """The host answered, be it a refusal of a bad request."""
-        self._release()
-        self.target.host.breaker.on_success(probe=self.probe)
+        self._release().breaker.on_success(probe=self.probe)
 
     def fail(self, now_s: float, cause: Cause) -> bool:
         """The host failed; return True when that ejects it."""
-        self._release()
-        return self.target.host.breaker.on_failure(now_s, probe=self.probe, cause=cause)
+        return self._release().breaker.on_failure(now_s, probe=self.probe, cause=cause)
 
     def abandon(self, now_s: float) -> None:
         """The request ended without a verdict on the host, as when the client left."""
-        self._release()
-        self.target.host.breaker.on_abandoned(now_s, probe=self.probe)
+        self._release().breaker.on_abandoned(now_s, probe=self.probe)
 
-    def _release(self) -> None:
+    def _release(self) -> Host:
         assert not self.released, "a lease is released exactly once"
         self.released = True
-        self.target.host.in_flight -= 1
+        host = self.target.host
+        host.in_flight -= 1
+        return host
+
+
+def take_lease(target: Target, turn: int, now_s: float) -> Lease:
+    """Count one more request on the target's host."""
+    host = target.host
+    host.in_flight += 1
+    host.served += 1
+    host.last_turn = turn
+    return Lease(target, host.breaker.on_try(now_s))
 
 
 class Fleet:

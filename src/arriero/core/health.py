@@ -38,7 +38,7 @@ class Cause(IntEnum):
 
 
 # Looked up on every request: as members they would cost an attribute of the enumeration each time.
-_AVAILABLE, _PROBING, _EJECTED = State.AVAILABLE, State.PROBING, State.EJECTED
+AVAILABLE, _PROBING, _EJECTED = State.AVAILABLE, State.PROBING, State.EJECTED
 
 
 class Breaker:
@@ -53,7 +53,7 @@ class Breaker:
         self.set_limits(
             failures_max=failures_max, ejection_s=ejection_s, ejection_max_s=ejection_max_s
         )
-        self.state = _AVAILABLE
+        self.state = AVAILABLE
         self.failures = 0  # in a row
         self.ejections = 0  # in a row; sets the next ejection's length
         self.until_s = 0.0
@@ -67,7 +67,7 @@ class Breaker:
 
     def may_try(self, now_s: float) -> bool:
         """Say whether a request may be sent now; changes nothing."""
-        if self.state is _AVAILABLE:
+        if self.state is AVAILABLE:
             return True
         return self.state is _EJECTED and now_s >= self.until_s
 
@@ -80,19 +80,19 @@ class Breaker:
 
     def on_success(self, *, probe: bool) -> None:
         """A request was answered. Only a probe's success ends an ejection."""
-        if self.state is _AVAILABLE:
+        if self.state is AVAILABLE:
             if self.failures or self.ejections:
                 self.failures = 0
                 self.ejections = 0
         elif probe and self.state is _PROBING:
-            self.state = _AVAILABLE
+            self.state = AVAILABLE
             self.failures = 0
             # `ejections` is kept until a success in AVAILABLE: a host that flaps waits longer.
 
     def on_failure(self, now_s: float, *, probe: bool, cause: Cause) -> bool:
         """A request failed by the backend's fault; return True when this ejects it."""
         self.failures += 1
-        if self.state is _AVAILABLE:
+        if self.state is AVAILABLE:
             if cause is Cause.STATUS and self.failures < self._failures_max:
                 return False
         elif not (probe and self.state is _PROBING):

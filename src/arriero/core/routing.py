@@ -8,7 +8,7 @@ replayed.
 from collections.abc import Callable, Collection, Sequence
 
 from arriero.core.fleet import Alias, Host, Target
-from arriero.core.health import Cause
+from arriero.core.health import AVAILABLE, Cause
 
 StrategyFunction = Callable[[Sequence[Target], int], Target]
 
@@ -16,9 +16,15 @@ StrategyFunction = Callable[[Sequence[Target], int], Target]
 def candidates(alias: Alias, now_s: float, tried: Collection[Host] = ()) -> list[Target]:
     """Return the targets that may be asked now: model there, not ejected, not yet tried."""
     found = []
-    for target in alias.targets:  # a plain loop, because every request goes through it
+    for target in alias.targets:  # spelt out, because every request goes through it
         host = target.host
-        if host.has(target.model) and host.breaker.may_try(now_s) and host not in tried:
+        installed = host.installed  # None: not known yet, which is given a chance
+        if installed is not None and target.model not in installed:
+            continue
+        breaker = host.breaker
+        if breaker.state is not AVAILABLE and not breaker.may_try(now_s):
+            continue
+        if not tried or host not in tried:
             found.append(target)
     return found
 
@@ -45,16 +51,18 @@ def least_busy(targets: Sequence[Target], turn: int) -> Target:  # noqa: ARG001 
     every tie to the first entry of the file, so one host does all the work of a quiet day.
     """
     best = targets[0]
-    host = best.host
-    best_key = (host.in_flight, best.model not in host.resident, host.last_turn)
+    fewest = best.host.in_flight
     for target in targets[1:]:
-        host = target.host
-        if host.in_flight > best_key[0]:
-            continue
-        key = (host.in_flight, target.model not in host.resident, host.last_turn)
-        if key < best_key:
-            best, best_key = target, key
+        in_flight = target.host.in_flight
+        if in_flight < fewest or (in_flight == fewest and _rank(target) < _rank(best)):
+            best, fewest = target, in_flight
     return best
+
+
+def _rank(target: Target) -> tuple[bool, int]:
+    """Order hosts that are equally busy: those with the model loaded, then the longest unused."""
+    host = target.host
+    return target.model not in host.resident, host.last_turn
 
 
 def round_robin(targets: Sequence[Target], turn: int) -> Target:  # noqa: ARG001 - one signature

@@ -8,6 +8,8 @@ else. Deadlines are looked at by the sweep, so that a chunk costs one attribute 
 from enum import IntEnum
 from typing import Protocol
 
+import msgspec
+
 from arriero.core.attempts import END_OF_FAILURE, RULES, End
 from arriero.core.fleet import Lease
 from arriero.fleet.connection import UpstreamConnection
@@ -63,37 +65,28 @@ _DIALLING, _WAITING, _ANSWERING, _OVER = Phase
 _ANSWERED = End.ANSWERED
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """Sends `request` under `lease` and feeds `reader`; `waiter` is resumed with the End."""
 
-    _connection: UpstreamConnection | None = None
-    _redialled = False
-    _status = 0
-    _failed_body = b""
-    _fresh = False
-    phase = _DIALLING
+    waiter: Waiter
+    lease: Lease
+    pool: Pool
+    dialect: BackendDialect
+    request: bytes
+    reader: Reader
+    phase: Phase = Phase.DIALLING
     failure: Failure | None = None
+    _connection: UpstreamConnection | None = None
+    _deadline_s: float = 0.0
+    _fresh: bool = False
+    _redialled: bool = False
+    _status: int = 0
+    _failed_body: bytes = b""
 
-    def __init__(
-        self,
-        waiter: Waiter,
-        lease: Lease,
-        pool: Pool,
-        dialect: BackendDialect,
-        request: bytes,
-        reader: Reader,
-    ) -> None:
-        self._waiter = waiter
-        self._pool = pool
-        self._dialect = dialect
-        self._request = request
-        self._reader = reader
-        self.lease = lease
-
-    def start(self, now_s: float, wait_s: float) -> None:
-        """Send, on an idle connection or a new one; `wait_s` is granted for the first byte."""
-        self._deadline_s = now_s + wait_s
-        connection = self._pool.take()
+    def start(self, deadline_s: float) -> None:
+        """Send, on an idle connection or a new one; the first byte is due by `deadline_s`."""
+        self._deadline_s = deadline_s
+        connection = self.pool.take()
         if connection is None:
             self._dial()
         else:
@@ -101,19 +94,19 @@ class Attempt:
 
     def _dial(self) -> None:
         self.phase = _DIALLING
-        self._pool.dial(self, self.lease.target.timeouts.connect_s)
+        self.pool.dial(self, self.lease.target.timeouts.connect_s)
 
     # -- the dialler
 
     def on_connected(self, connection: UpstreamConnection) -> None:
         """Send on the connection, unless the exchange was given up while dialling."""
         if self.phase is _OVER:
-            self._pool.on_idle(connection)
+            self.pool.on_idle(connection)
             return
         self._connection = connection
         self.phase = _WAITING
-        connection.send(self._request, self)
-        if self._waiter.write_paused:
+        connection.send(self.request, self)
+        if self.waiter.write_paused:
             connection.pause()
 
     def on_refused(self, error: UpstreamRefused) -> None:
@@ -134,7 +127,7 @@ class Attempt:
             return
         self.phase = _ANSWERING
         if self._status == STATUS_OK:
-            end = self._reader.feed(data)
+            end = self.reader.feed(data)
             if end is not None:
                 self._leave()
                 self._finish(end)
@@ -147,9 +140,9 @@ class Attempt:
         if self.phase is _OVER:
             return
         if self._status == STATUS_OK:
-            self._finish(self._reader.end())
+            self._finish(self.reader.end())
         else:
-            self.failure = self._dialect.decode_failure(self._status, self._failed_body)
+            self.failure = self.dialect.decode_failure(self._status, self._failed_body)
             self._finish(END_OF_FAILURE[self.failure.kind])
 
     def on_lost(self, error: Exception) -> None:
@@ -201,7 +194,7 @@ class Attempt:
         if self.phase is _OVER:
             return
         self.phase = _OVER
-        gateway = self._waiter.gateway
+        gateway = self.waiter.gateway
         now_s = gateway.clock.now_s()
         connection, self._connection = self._connection, None
         if connection is None:
@@ -224,12 +217,12 @@ class Attempt:
         if end is _ANSWERED:
             self.lease.succeed()
         else:
-            self.failure = self.failure or self._reader.failure
+            self.failure = self.failure or self.reader.failure
             self._settle_failed(end)
-        self._waiter.resume(end)
+        self.waiter.resume(end)
 
     def _settle_failed(self, end: End) -> None:
-        gateway, lease = self._waiter.gateway, self.lease
+        gateway, lease = self.waiter.gateway, self.lease
         host = lease.target.host
         mark = RULES[end].mark
         if mark is not None:

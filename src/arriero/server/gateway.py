@@ -14,6 +14,7 @@ from arriero.telemetry.metrics import Metrics
 from arriero.wire.openai_answer import encode_models
 
 LEFTOVER_S_MAX = 60.0
+LEFTOVER_BYTES_MAX = 65_536
 
 
 class Runtime:
@@ -36,7 +37,7 @@ class Runtime:
 class Leftover:
     """A request whose client left: it keeps its slot until the backend is really done with it."""
 
-    __slots__ = ("_gateway", "_lease", "connection", "until_s")
+    __slots__ = ("_bytes", "_gateway", "_lease", "connection", "until_s")
 
     def __init__(
         self, gateway: "Gateway", lease: Lease, connection: UpstreamConnection, now_s: float
@@ -45,12 +46,16 @@ class Leftover:
         self._lease = lease
         self.connection = connection
         self.until_s = now_s + LEFTOVER_S_MAX
+        self._bytes = 0
 
     def on_head(self, status: int) -> None:
         """Nobody listens."""
 
     def on_data(self, data: bytes) -> None:
-        """Nobody listens."""
+        """Nobody listens; a backend that goes on talking regardless is cut off."""
+        self._bytes += len(data)
+        if self._bytes > LEFTOVER_BYTES_MAX:
+            self.connection.abort()
 
     def on_end(self) -> None:
         """The backend finished anyway."""

@@ -7,23 +7,25 @@ Errors are raised and answered by the exchange, which also settles. Nothing is a
 byte of an answer has reached the client.
 """
 
+from functools import partial
+
 from arriero.base.errors import GatewayError, NoBackend, Unauthorized, UnknownModel
 from arriero.core.access import authenticate
 from arriero.core.attempts import BUSY_RETRY_AFTER_S, RULES, End, Next, more_telling
 from arriero.core.capabilities import adapt
 from arriero.core.catalog import retry_after_s
-from arriero.core.fleet import Alias, Host, Lease, Target
+from arriero.core.fleet import Alias, Host, Target, take_lease
 from arriero.core.routing import STRATEGIES, candidates, last_resorts
-from arriero.server.attempt import Attempt
+from arriero.server.attempt import Attempt, Reader
 from arriero.server.exchange import Exchange
+from arriero.server.operations import Answering, Operation
 from arriero.server.relay import PassthroughRelay, StreamRelay, WholeReader
 from arriero.server.routes import Route, View, find_route, no_route
 from arriero.server.views import show, unknown_alias
-from arriero.wire.canonical import CanonicalRequest, Chat, Completion, Embedding, Usage
+from arriero.wire.canonical import CanonicalRequest, Chat, Usage
 from arriero.wire.dialect import AnswerEncoder, BackendDialect
 from arriero.wire.http import check_head
 from arriero.wire.ollama import OLLAMA
-from arriero.wire.openai_answer import ChatAnswer, CompletionAnswer, encode_embeddings
 from arriero.wire.openai_backend import OPENAI
 from arriero.wire.openai_passthrough import Passthrough
 
@@ -35,28 +37,33 @@ async def serve(exchange: Exchange) -> None:
     request, record = exchange.request, exchange.record
     check_head(request.version, request.headers, request.repeated)
     route = find_route(record.path)
-    if not _is_public(exchange, route):
-        record.principal = _authenticate(exchange)
+    if route is None or not _is_public(exchange, route):
+        record.principal = _authenticate(exchange)  # without a key no path is told to be absent
     if route is None or request.method not in route.methods:
         raise no_route(route, record.path, request.method)
     record.operation = route.name
     body = await exchange.body()
-    if route.decode is None:
+    operation = route.operation
+    if operation is None:
         show(exchange, route)
         return
-    wanted = route.decode(body)
+    wanted = operation.decode(body)
     alias = exchange.runtime.fleet.aliases.get(wanted.model)
     if alias is None:
         raise unknown_alias(exchange.runtime.fleet, wanted.model)
     record.alias = alias.name
     if adapt(wanted, alias):
         exchange.gateway.metrics.tools_dropped(alias.name)
-    await _generate(exchange, wanted, alias)
+    if wanted.ignored:
+        exchange.tell_ignored(wanted.ignored)
+    if operation.encoder is not None and wanted.stream:
+        record.stream = True
+        await _serve_stream(exchange, operation, wanted, alias)
+    else:
+        await _serve_whole(exchange, operation, wanted, alias)
 
 
-def _is_public(exchange: Exchange, route: Route | None) -> bool:
-    if route is None:  # without a key not even the absence of a path is told
-        return False
+def _is_public(exchange: Exchange, route: Route) -> bool:
     return route.public or (
         route.view is View.METRICS and exchange.runtime.config.access.metrics_public
     )
@@ -69,45 +76,91 @@ def _authenticate(exchange: Exchange) -> str:
     return authenticate(exchange.request.headers, digest)
 
 
-# -- attempts
+# -- one backend after the other, until one answers or nobody is left to ask
 
 
-async def _generate(exchange: Exchange, wanted: CanonicalRequest, alias: Alias) -> None:
-    """Ask one backend after the other until one answers, or nobody is left to ask."""
-    if wanted.ignored:
-        ignored = ", ".join(wanted.ignored)
-        exchange.record.ignored = ignored
-        exchange.extra_head = b"X-Arriero-Ignored: %b\r\n" % ignored.encode("ascii", "replace")
-    streamed = not isinstance(wanted, Embedding) and wanted.stream
-    exchange.record.stream = streamed
-    exchange.deadline_s = exchange.started_s + alias.total_s
-    retries = alias.retries
-    tried: list[Host] = []
-    last: GatewayError | None = None
-    ask = _attempt_stream if streamed else _attempt_whole
-    while (target := _choose(exchange, alias, tried)) is not None and retries >= 0:
-        tried.append(target.host)
-        end, error = await ask(exchange, wanted, alias, target)
-        if error is None:
+async def _serve_whole(
+    exchange: Exchange, operation: Operation, wanted: CanonicalRequest, alias: Alias
+) -> None:
+    """Reply with a whole answer."""
+    record = exchange.record
+    answering = Answering(exchange.id, int(record.started_unix_s), alias.name)
+    tries = Tries(exchange, alias)
+    while True:
+        target = tries.next()
+        dialect = BACKEND_DIALECTS[target.host.kind]
+        reader = WholeReader(partial(operation.write_whole, wanted, answering, dialect))
+        attempt = _start(exchange, wanted, alias, target, reader, target.timeouts.response_s)
+        end = await exchange
+        exchange.ongoing = None
+        if end is End.ANSWERED:
+            _count(exchange, reader.usage)
+            exchange.reply(200, reader.written, extra=exchange.extra_head)
             return
+        tries.failed(attempt, end)
+
+
+async def _serve_stream(
+    exchange: Exchange, operation: Operation, wanted: CanonicalRequest, alias: Alias
+) -> None:
+    """Relay a stream; the exchange speaks for us when it breaks."""
+    record = exchange.record
+    answering = Answering(exchange.id, int(record.started_unix_s), alias.name)
+    assert operation.encoder is not None
+    tries = Tries(exchange, alias)
+    while True:
+        target = tries.next()
+        encoder = exchange.encoder = operation.encoder(wanted, answering)
+        relay = _relay(exchange, wanted, target, encoder)
+        attempt = _start(exchange, wanted, alias, target, relay, target.timeouts.first_token_s)
+        end = await exchange
+        exchange.ongoing = None
+        _count(exchange, relay.usage)
+        if end is End.ANSWERED:
+            exchange.end_stream(encoder.end() if isinstance(relay, StreamRelay) else b"")
+            return
+        tries.failed(attempt, end)
+
+
+class Tries:
+    """Whom to ask next, and what to say when nobody is left."""
+
+    __slots__ = ("_alias", "_exchange", "_last", "_retries", "_tried")
+
+    def __init__(self, exchange: Exchange, alias: Alias) -> None:
+        self._exchange = exchange
+        self._alias = alias
+        self._retries = alias.retries
+        self._tried: list[Host] = []
+        self._last: GatewayError | None = None
+        exchange.deadline_s = exchange.started_s + alias.total_s
+
+    def next(self) -> Target:
+        """Return the next target. Raises the last failure, or NoBackend, when there is none."""
+        alias, tried = self._alias, self._tried
+        # The first decision is a few microseconds after the start: that clock reading will do.
+        now_s = self._exchange.gateway.clock.now_s() if tried else self._exchange.started_s
+        found = candidates(alias, now_s, tried) or last_resorts(alias, tried)
+        if not found:
+            raise self._last or _nobody(self._exchange, alias)
+        target = found[0]
+        if len(found) > 1:
+            target = STRATEGIES[alias.strategy](found, self._exchange.runtime.fleet.turn)
+        tried.append(target.host)
+        return target
+
+    def failed(self, attempt: Attempt, end: object) -> None:
+        """Note a failed attempt. Raises its error unless somebody else may be asked."""
+        assert isinstance(end, End)
         step = RULES[end].next
-        if step is Next.STOP or exchange.record.first_token_s >= 0:
-            raise error
-        last = more_telling(last, error)
+        error = _error(attempt, end)
+        self._last = more_telling(self._last, error)
         if step is Next.RETRY:
-            retries -= 1
-    raise last or _nobody(exchange, alias)
-
-
-def _choose(exchange: Exchange, alias: Alias, tried: list[Host]) -> Target | None:
-    runtime = exchange.runtime
-    now_s = exchange.gateway.clock.now_s()
-    found = candidates(alias, now_s, tried) or last_resorts(alias, tried)
-    if not found:
-        return None
-    if len(found) == 1:
-        return found[0]
-    return STRATEGIES[alias.strategy](found, runtime.fleet.turn)
+            self._retries -= 1
+        if step is Next.STOP or self._exchange.record.first_token_s >= 0:
+            raise error
+        if self._retries < 0:
+            raise self._last
 
 
 def _nobody(exchange: Exchange, alias: Alias) -> GatewayError:
@@ -125,74 +178,13 @@ def _nobody(exchange: Exchange, alias: Alias) -> GatewayError:
     )
 
 
-async def _attempt_whole(
-    exchange: Exchange, wanted: CanonicalRequest, alias: Alias, target: Target
-) -> tuple[End, GatewayError | None]:
-    """Ask one backend for a whole answer, and reply with it."""
-    reader = WholeReader()
-    dialect = BACKEND_DIALECTS[target.host.settings.kind]
-    attempt = _start(exchange, wanted, alias, target, reader)
-    end = await exchange
-    exchange.ongoing = None
-    assert isinstance(end, End)
-    if end is not End.ANSWERED:
-        return end, _error(attempt, end)
-    try:
-        body, usage = _whole(exchange, wanted, alias, dialect, reader.body())
-    except ValueError:
-        exchange.gateway.metrics.attempt_failed(target.host.name, End.MALFORMED.value)
-        return End.MALFORMED, _error(attempt, End.MALFORMED)
-    _count(exchange, usage)
-    exchange.reply(200, body, extra=exchange.extra_head)
-    return end, None
-
-
-def _whole(
-    exchange: Exchange,
-    wanted: CanonicalRequest,
-    alias: Alias,
-    dialect: BackendDialect,
-    body: bytes,
-) -> tuple[bytes, Usage | None]:
-    """Translate a whole answer. Raises ValueError when it is none."""
-    if isinstance(wanted, Embedding):
-        vectors = dialect.decode_vectors(body)
-        if len(vectors.vectors) != len(wanted.inputs):
-            raise ValueError("a vector is missing")
-        return encode_embeddings(vectors, wanted.encoding, alias.name), vectors.usage
-    chunk = dialect.decode_answer(wanted, body, exchange.id)
-    return _encoder(exchange, wanted, alias).whole(chunk), chunk.usage
-
-
-async def _attempt_stream(
-    exchange: Exchange, wanted: CanonicalRequest, alias: Alias, target: Target
-) -> tuple[End, GatewayError | None]:
-    """Ask one backend for a stream and relay it; the exchange speaks for us when it breaks."""
-    assert not isinstance(wanted, Embedding)
-    encoder = exchange.encoder = _encoder(exchange, wanted, alias)
-    relay = _relay(exchange, wanted, alias, target, encoder)
-    attempt = _start(exchange, wanted, alias, target, relay)
-    end = await exchange
-    exchange.ongoing = None
-    assert isinstance(end, End)
-    _count(exchange, relay.usage)
-    if end is not End.ANSWERED:
-        return end, _error(attempt, end)
-    exchange.end_stream(encoder.end() if isinstance(relay, StreamRelay) else b"")
-    return end, None
-
-
 def _relay(
-    exchange: Exchange,
-    wanted: Chat | Completion,
-    alias: Alias,
-    target: Target,
-    encoder: AnswerEncoder,
+    exchange: Exchange, wanted: CanonicalRequest, target: Target, encoder: AnswerEncoder
 ) -> StreamRelay | PassthroughRelay:
-    kind = target.host.settings.kind
+    kind = target.host.kind
     dialect = BACKEND_DIALECTS[kind]
     if kind == "openai" and isinstance(wanted, Chat):
-        through = Passthrough(alias.name, include_usage=wanted.include_usage)
+        through = Passthrough(exchange.record.alias, include_usage=wanted.include_usage)
         return PassthroughRelay(through, exchange, dialect.decode_stream_error)
     decoder = dialect.stream_decoder(wanted, exchange.id)
     return StreamRelay(decoder, encoder, exchange, dialect.decode_stream_error)
@@ -203,52 +195,39 @@ def _start(
     wanted: CanonicalRequest,
     alias: Alias,
     target: Target,
-    reader: WholeReader | StreamRelay | PassthroughRelay,
+    reader: Reader,
+    wait_s: float,
 ) -> Attempt:
     """Take the lease and send; from here on the exchange waits for the attempt's End."""
-    gateway, runtime = exchange.gateway, exchange.runtime
-    host, timeouts = target.host, target.timeouts
-    dialect = BACKEND_DIALECTS[host.settings.kind]
+    runtime, record, host = exchange.runtime, exchange.record, target.host
+    dialect = BACKEND_DIALECTS[host.kind]
     path, body = dialect.encode(wanted, target.model, alias.settings)
     pool = runtime.pools[host.name]
-    now_s = gateway.clock.now_s()
-    lease = Lease(target, turn=runtime.fleet.next_turn(), now_s=now_s)
+    now_s = exchange.gateway.clock.now_s()
+    lease = take_lease(target, runtime.fleet.next_turn(), now_s)
     attempt = Attempt(exchange, lease, pool, dialect, pool.request(path, body), reader)
     exchange.ongoing = attempt
-    exchange.record.backend = host.name
-    exchange.record.attempts += 1
-    wait_s = timeouts.response_s if isinstance(reader, WholeReader) else timeouts.first_token_s
-    if host.settings.kind == "ollama" and target.model not in host.resident:
-        wait_s += timeouts.load_s
-    attempt.start(now_s, wait_s)
+    record.backend = host.name
+    record.attempts += 1
+    if target.model not in host.resident and host.kind == "ollama":
+        wait_s += target.timeouts.load_s
+    attempt.start(now_s + wait_s)
     return attempt
-
-
-def _encoder(exchange: Exchange, wanted: CanonicalRequest, alias: Alias) -> AnswerEncoder:
-    created = int(exchange.record.started_unix_s)
-    if isinstance(wanted, Chat):
-        return ChatAnswer(exchange.id, created, alias.name, include_usage=wanted.include_usage)
-    assert isinstance(wanted, Completion)
-    return CompletionAnswer(
-        exchange.id,
-        created,
-        alias.name,
-        include_usage=wanted.include_usage,
-        echo=wanted.prompt if wanted.echo else "",
-    )
 
 
 def _count(exchange: Exchange, usage: Usage | None) -> None:
     if usage is not None:
         record = exchange.record
-        record.prompt_tokens += usage.prompt_tokens
-        record.completion_tokens += usage.completion_tokens
-        record.cached_tokens += usage.cached_tokens
+        record.prompt_tokens = usage.prompt_tokens
+        record.completion_tokens = usage.completion_tokens
+        record.cached_tokens = usage.cached_tokens
 
 
 def _error(attempt: Attempt, end: End) -> GatewayError:
     """Return what tells the client of a failed attempt, should nobody else answer."""
     rule, failure = RULES[end], attempt.failure
+    if rule.error is NoBackend:
+        return NoBackend(rule.message, retry_after_s=BUSY_RETRY_AFTER_S)
     if rule.error is NoBackend:
         return NoBackend(rule.message, retry_after_s=BUSY_RETRY_AFTER_S)
     if failure is None or rule.error is UnknownModel:

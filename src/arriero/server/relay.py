@@ -7,6 +7,8 @@ answered by one write. Everything else here runs once a request.
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from arriero.core.attempts import END_OF_FAILURE, End
 from arriero.wire.canonical import Usage
 from arriero.wire.dialect import AnswerEncoder, Failure, StreamDecoder
@@ -23,32 +25,37 @@ class StreamOut(Protocol):
         ...
 
 
-class WholeReader:
-    """Collects the body of an answer that is not streamed."""
+class WholeReader(msgspec.Struct, eq=False):
+    """Collects the body of an answer that is not streamed, and makes the client's of it."""
 
-    __slots__ = ("_length", "_parts", "failure")
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._length = 0
-        self.failure: Failure | None = None
+    write: Callable[[bytes], tuple[bytes, Usage | None]]
+    written: bytes = b""
+    usage: Usage | None = None
+    failure: Failure | None = None
+    _body: bytes = b""
+    _parts: list[bytes] | None = None
+    _length: int = 0
 
     def feed(self, data: bytes) -> End | None:
-        """Keep the bytes, up to a limit."""
-        self._length += len(data)
-        if self._length > WHOLE_BYTES_MAX:
-            return End.MALFORMED
+        """Keep the bytes, up to a limit; one piece, which is the common case, is kept as it is."""
+        if not self._body:
+            self._body = data
+            return None
+        if self._parts is None:
+            self._parts = [self._body]
+            self._length = len(self._body)
         self._parts.append(data)
-        return None
+        self._length += len(data)
+        return End.MALFORMED if self._length > WHOLE_BYTES_MAX else None
 
     def end(self) -> End:
-        """All is there."""
+        """All is there: it is an answer if it can be written as one."""
+        body = self._body if self._parts is None else b"".join(self._parts)
+        try:
+            self.written, self.usage = self.write(body)
+        except ValueError:
+            return End.MALFORMED
         return End.ANSWERED
-
-    def body(self) -> bytes:
-        """Return the whole body."""
-        parts = self._parts
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class StreamRelay:

@@ -1,13 +1,11 @@
 """What each path is: an operation on a model, or a view of the gateway."""
 
-from collections.abc import Callable
 from enum import Enum
 
 import msgspec
 
 from arriero.base.errors import ClientError, MethodNotAllowed, UnknownRoute
-from arriero.wire.canonical import CanonicalRequest
-from arriero.wire.openai_request import decode_chat, decode_completion, decode_embedding
+from arriero.server.operations import CHAT, COMPLETION, EMBEDDING, Operation
 
 
 class View(Enum):
@@ -22,11 +20,11 @@ class View(Enum):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One path. `decode` is set for operations, `view` for views."""
+    """One path: either an operation on a model, or a view."""
 
     name: str
     methods: frozenset[bytes]
-    decode: Callable[[bytes], CanonicalRequest] | None = None
+    operation: Operation | None = None
     view: View | None = None
     public: bool = False
     argument: str = ""  # the rest of a path that names a model
@@ -34,9 +32,9 @@ class Route(msgspec.Struct, frozen=True):
 
 _POST = frozenset((b"POST",))
 _GET = frozenset((b"GET", b"HEAD"))
-_CHAT = Route("chat", _POST, decode=decode_chat)
-_COMPLETION = Route("completion", _POST, decode=decode_completion)
-_EMBEDDING = Route("embedding", _POST, decode=decode_embedding)
+_CHAT = Route("chat", _POST, operation=CHAT)
+_COMPLETION = Route("completion", _POST, operation=COMPLETION)
+_EMBEDDING = Route("embedding", _POST, operation=EMBEDDING)
 _MODELS = Route("models", _GET, view=View.MODELS)
 _LIVELINESS = Route("liveliness", _GET, view=View.LIVELINESS, public=True)
 _READINESS = Route("readiness", _GET, view=View.READINESS, public=True)

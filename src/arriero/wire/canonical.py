@@ -124,10 +124,11 @@ class Completion(msgspec.Struct, kw_only=True):
 
 
 class Embedding(msgspec.Struct, kw_only=True):
-    """Texts to embed; `encoding` is how the client wants its vectors written."""
+    """Texts to embed; `encoding` is how the client wants its vectors written, never streamed."""
 
     model: str
     inputs: list[str]
+    stream: Literal[False] = False
     dimensions: int | None = None
     encoding: Literal["float", "base64"] = "float"
     model_options: dict[str, msgspec.Raw] = {}

@@ -1,0 +1,86 @@
+"""What a client can ask of a model: how each request is read, and how its answer is written.
+
+A new client dialect is a new entry here: a decoder of its bodies, a writer for whole answers and,
+if it streams, an encoder. Everything between the two speaks the canonical structs.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from arriero.wire.canonical import CanonicalRequest, Chat, Completion, Embedding, Usage
+from arriero.wire.dialect import AnswerEncoder, BackendDialect
+from arriero.wire.openai_answer import ChatAnswer, CompletionAnswer, encode_embeddings
+from arriero.wire.openai_request import decode_chat, decode_completion, decode_embedding
+
+
+class Answering(msgspec.Struct, frozen=True):
+    """What an answer is written with: its id, when it began, and the alias it speaks for."""
+
+    answer_id: str
+    created_unix_s: int
+    alias: str
+
+
+Encode = Callable[[CanonicalRequest, Answering], AnswerEncoder]
+Write = Callable[[CanonicalRequest, Answering, BackendDialect, bytes], tuple[bytes, Usage | None]]
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One thing to ask. `encoder` is None for what cannot be streamed.
+
+    `write_whole` makes a client's body of a backend's; it raises ValueError on what is no answer.
+    """
+
+    name: str
+    decode: Callable[[bytes], CanonicalRequest]
+    write_whole: Write
+    encoder: Encode | None = None
+
+
+def _chat_encoder(wanted: CanonicalRequest, answering: Answering) -> ChatAnswer:
+    assert isinstance(wanted, Chat)
+    return ChatAnswer(
+        answering.answer_id,
+        answering.created_unix_s,
+        answering.alias,
+        include_usage=wanted.include_usage,
+    )
+
+
+def _completion_encoder(wanted: CanonicalRequest, answering: Answering) -> CompletionAnswer:
+    assert isinstance(wanted, Completion)
+    return CompletionAnswer(
+        answering.answer_id,
+        answering.created_unix_s,
+        answering.alias,
+        include_usage=wanted.include_usage,
+        echo=wanted.prompt if wanted.echo else "",
+    )
+
+
+def _write_with(encoder: Encode) -> Write:
+    def write(
+        wanted: CanonicalRequest, answering: Answering, dialect: BackendDialect, body: bytes
+    ) -> tuple[bytes, Usage | None]:
+        chunk = dialect.decode_answer(wanted, body, answering.answer_id)
+        return encoder(wanted, answering).whole(chunk), chunk.usage
+
+    return write
+
+
+def _write_vectors(
+    wanted: CanonicalRequest, answering: Answering, dialect: BackendDialect, body: bytes
+) -> tuple[bytes, Usage | None]:
+    assert isinstance(wanted, Embedding)
+    vectors = dialect.decode_vectors(body)
+    if len(vectors.vectors) != len(wanted.inputs):
+        raise ValueError("there is not one vector for each input")
+    return encode_embeddings(vectors, wanted.encoding, answering.alias), vectors.usage
+
+
+CHAT = Operation("chat", decode_chat, _write_with(_chat_encoder), _chat_encoder)
+COMPLETION = Operation(
+    "completion", decode_completion, _write_with(_completion_encoder), _completion_encoder
+)
+EMBEDDING = Operation("embedding", decode_embedding, _write_vectors)
