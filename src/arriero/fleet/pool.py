@@ -35,7 +35,7 @@ class Pool:
 
     __slots__ = (
         "_busy", "_closing", "_dialling", "_dials", "_heads", "_host", "_idle", "_now_s", "_port",
-        "_spawn", "_tls", "backend",
+        "_spawn", "_stopped", "_tls", "backend",
     )  # fmt: skip
 
     def __init__(self, backend: Backend, spawn: Spawn, now_s: Callable[[], float]) -> None:
@@ -52,6 +52,7 @@ class Pool:
         self._dialling = 0
         self._dials: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._stopped = False
         self._heads: dict[bytes, bytes] = {}
 
     def request(self, path: bytes, body: bytes) -> bytes:
@@ -90,6 +91,9 @@ class Pool:
         if limited and len(self._busy) + self._dialling >= self.backend.connections_max:
             dialler.on_refused(UpstreamFull("connections_max reached"))
             return
+        if self._stopped:
+            dialler.on_refused(UpstreamRefused("the gateway is stopping"))
+            return
         self._dialling += 1
         try:
             connection = await self._connect(connect_timeout_s)
@@ -111,9 +115,6 @@ class Pool:
                 )
         except (OSError, TimeoutError) as error:
             raise UpstreamRefused(str(error) or type(error).__name__) from None
-        if self._closing:
-            connection.abort()
-            raise UpstreamRefused("the gateway is stopping")
         if connection.gone:  # lost before this task ran again: nobody would ever hear of it
             raise UpstreamRefused("the connection was closed at once")
         return connection
@@ -139,7 +140,10 @@ class Pool:
             self._idle.pop(0).abort()
 
     def close(self) -> None:
-        """Close idle connections now and busy ones when they finish."""
+        """Close idle connections now and busy ones when they finish.
+
+        Requests that began before the backend was dropped may still dial.
+        """
         self._closing = True
         for connection in self._idle:
             connection.abort()
@@ -148,6 +152,7 @@ class Pool:
     def abort(self) -> None:
         """Close everything at once; what is being dialled will not be heard of."""
         self.close()
+        self._stopped = True
         for dial in self._dials:
             dial.cancel()
         for connection in list(self._busy):
