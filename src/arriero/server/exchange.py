@@ -254,7 +254,8 @@ class Exchange:
         if self.request.version == "1.0":
             self._transport.write(data)
         else:
-            self._transport.write(chunked(data) + LAST_CHUNK)
+            # An empty chunk would be the last one already, and this one the next response's head.
+            self._transport.write(chunked(data) + LAST_CHUNK if data else LAST_CHUNK)
 
     def _write_events(self, data: bytes) -> None:
         self._wrote = True
