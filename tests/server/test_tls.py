@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from tests.server.client import Client, chat, request
 from tests.server.conftest import Launch
-from tests.server.running import LONG_ANSWER, Running, config, until
+from tests.server.running import LONG_ANSWER, Running, until
 
-from arriero.app.run import Service
 from arriero.config.settings import Tls
 from arriero.server.connection import LINGER_QUIET_S
 from arriero.testing.ollama import Fault, Kind
@@ -213,11 +212,3 @@ async def test_what_does_not_finish_is_settled_at_the_end(
     assert running.task is not None
     await running.task
     assert not any(running.open().values()), running.open()
-
-
-async def test_files_that_do_not_serve_are_told_at_the_start(
-    launch: Launch, pair: Pair, server: dict[str, Tls]
-) -> None:
-    pair.key.unlink()
-    with pytest.RaisesGroup(FileNotFoundError):
-        await Service(config([], server)).run()

@@ -251,6 +251,7 @@ class Exchange:
     def end_stream(self, data: bytes) -> None:
         """Send the last events and end the body."""
         self.begin_stream()
+        self.record.response_bytes += len(data)
         if self.request.version == "1.0":
             self._transport.write(data)
         else:
