@@ -157,35 +157,39 @@ class Asked:
         return line
 
 
-def request_bytes(body: object, path: str = CHAT, *, close: bool = True) -> bytes:
+def request_bytes(body: object, path: str = CHAT, *, key: str = KEY, close: bool = True) -> bytes:
     """A whole POST."""
     content = json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", "Host: gateway", f"Authorization: Bearer {KEY}"]
+    lines = [f"POST {path} HTTP/1.1", "Host: gateway", f"Authorization: Bearer {key}"]
     lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
     lines += ["Connection: close"] if close else []
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 
 
 @contextlib.asynccontextmanager
-async def asking(port: int, body: object, path: str = CHAT) -> AsyncIterator[Asked]:
+async def asking(
+    port: int, body: object, path: str = CHAT, *, key: str = KEY
+) -> AsyncIterator[Asked]:
     """Send a request on a connection of its own, which closes with the block."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     async with Asked(reader, writer) as asked:
-        writer.write(request_bytes(body, path))
+        writer.write(request_bytes(body, path, key=key))
         yield asked
 
 
-async def ask(port: int, path: str = CHAT, *, stream: bool = False, **more: Any) -> Answer:
+async def ask(
+    port: int, path: str = CHAT, *, key: str = KEY, stream: bool = False, **more: Any
+) -> Answer:
     """Ask and return the whole answer; a chat unless `body` is given."""
     body = more.pop("body", None) or body_of(stream=stream, **more)
-    async with asking(port, body, path) as asked:
+    async with asking(port, body, path, key=key) as asked:
         return await asked.answer()
 
 
-async def get(port: int, path: str) -> Answer:
+async def get(port: int, path: str, *, key: str = KEY) -> Answer:
     """GET with the key."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     async with Asked(reader, writer) as asked:
-        head = f"GET {path} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {KEY}\r\n"
+        head = f"GET {path} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {key}\r\n"
         writer.write(f"{head}Connection: close\r\n\r\n".encode())
         return await asked.answer()

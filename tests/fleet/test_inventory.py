@@ -1,0 +1,138 @@
+"""What a look at a backend changes in what is known of its host."""
+
+import logging
+
+import pytest
+from tests.fleet.backends import spawn
+
+from arriero.config.settings import Backend, BackendKind, Routing
+from arriero.core.fleet import Host
+from arriero.core.health import Cause, State
+from arriero.fleet.inventory import Inventory, report_digests
+from arriero.fleet.pool import Pool
+from arriero.testing.clock import LoopClock
+from arriero.testing.faults import Fault, Kind
+from arriero.testing.ollama import OllamaSim, SimModel
+from arriero.testing.openai_server import OpenAiSim
+from arriero.wire.inventory import Listed, Loaded
+
+ROUTING = Routing(inventory_timeout_s=0.1, failures_max=2)
+
+
+def watched(url: str, kind: BackendKind = "ollama") -> tuple[Host, Inventory, list[str]]:
+    """A host, what looks at it, and whom that ejected."""
+    clock = LoopClock()
+    backend = Backend(name="a", url=url, kind=kind)
+    host = Host(backend, ROUTING)
+    ejected: list[str] = []
+    pool = Pool(backend, spawn, clock.now_s)
+    return host, Inventory(host, pool, ROUTING, clock, ejected.append), ejected
+
+
+async def test_a_look_tells_models_residents_and_version() -> None:
+    async with OllamaSim([SimModel("llama3"), SimModel("qwen3:8b")], version="0.33.1") as sim:
+        host, inventory, _ = watched(sim.url)
+        assert host.has("anything"), "nobody knows yet"
+        await inventory.poll()
+        assert set(host.installed or ()) == {"llama3:latest", "qwen3:8b"}
+        assert host.version == "0.33.1"
+        assert not host.resident
+        assert not host.has("anything")
+
+
+async def test_the_version_is_asked_once() -> None:
+    async with OllamaSim([SimModel("llama3")]) as sim:
+        _, inventory, _ = watched(sim.url)
+        for _ in range(3):
+            await inventory.poll()
+        assert sim.stats.endpoints["GET /api/version"] == 1
+        assert sim.stats.endpoints["GET /api/tags"] == 3
+
+
+async def test_looking_generates_nothing() -> None:
+    async with OllamaSim([SimModel("llama3")]) as sim:
+        _, inventory, _ = watched(sim.url)
+        await inventory.poll()
+        assert {seen.method for seen in sim.requests} == {"GET"}
+
+
+async def test_a_host_that_is_gone_is_ejected_and_comes_back_cold() -> None:
+    async with OllamaSim([SimModel("llama3")]) as sim:
+        host, inventory, ejected = watched(sim.url)
+        await inventory.poll()
+        host.resident = {"llama3:latest": Loaded()}
+        sim.kill()
+        await inventory.poll()
+        assert (host.breaker.state, host.breaker.cause) == (State.EJECTED, Cause.REFUSED)
+        assert ejected == ["a"]
+        assert not host.resident
+        await inventory.poll()
+        assert ejected == ["a"], "once"
+        await sim.accept()
+        await inventory.poll()
+        assert host.breaker.may_try(LoopClock().now_s())
+        assert host.breaker.state is State.EJECTED, "only a generation clears it"
+        assert sim.stats.endpoints["GET /api/version"] == 2, "it may be another one now"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind=Kind.HANG, endpoint="/api/tags"),
+        Fault(kind=Kind.STATUS, endpoint="/api/ps"),
+        Fault(kind=Kind.STATUS, endpoint="/api/tags", status=404),
+    ],
+)
+async def test_a_bad_answer_weighs_less_than_none(fault: Fault) -> None:
+    async with OllamaSim([SimModel("llama3")]) as sim:
+        host, inventory, ejected = watched(sim.url)
+        await inventory.poll()
+        known = host.installed
+        sim.faults.add(fault)
+        await inventory.poll()
+        assert host.breaker.state is State.AVAILABLE
+        assert host.installed == known, "what was known stays"
+        await inventory.poll()
+        assert ejected == ["a"]
+
+
+async def test_a_look_clears_no_wedged_host() -> None:
+    async with OllamaSim([SimModel("llama3")]) as sim:
+        host, inventory, _ = watched(sim.url)
+        host.breaker.on_failure(LoopClock().now_s(), probe=False, cause=Cause.SILENT)
+        await inventory.poll()
+        assert not host.breaker.may_try(LoopClock().now_s())
+
+
+async def test_an_openai_server_lists_its_models() -> None:
+    async with OpenAiSim(SimModel("qwen3")) as sim:
+        host, inventory, _ = watched(sim.url, "openai")
+        await inventory.poll()
+        assert set(host.installed or ()) == {"qwen3"}
+
+
+async def test_an_openai_server_without_a_list_is_believed() -> None:
+    async with OpenAiSim(SimModel("qwen3")) as sim:
+        sim.faults.add(Fault(kind=Kind.STATUS, status=404, endpoint="/v1/models"))
+        host, inventory, _ = watched(sim.url, "openai")
+        await inventory.poll()
+        assert host.has("whatever it is called")
+        assert host.breaker.failures == 0
+
+
+def host_with(name: str, digest: str) -> Host:
+    host = Host(Backend(name=name, url="http://x"), ROUTING)
+    host.installed = {"llama3:latest": Listed(digest=digest)}
+    return host
+
+
+def test_different_weights_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("arriero")
+    logger.propagate = True
+    told: set[tuple[str, str, str]] = set()
+    hosts = [host_with("a", "1"), host_with("b", "2"), host_with("c", "1"), host_with("d", "")]
+    with caplog.at_level("WARNING", "arriero.fleet"):
+        report_digests(hosts, told)
+        report_digests(hosts, told)
+    assert told == {("llama3:latest", "a", "b")}
+    assert [record.message for record in caplog.records] == ["same tag, different weights"]
