@@ -24,7 +24,7 @@ def build_runtime(
         if previous is not None and known.get(name) is host:
             pools[name] = previous.pools[name]
         else:
-            pools[name] = Pool(host.settings, spawn, clock.now_s)
+            pools[name] = Pool(host.settings, spawn)
     return Runtime(config, fleet, pools, int(clock.unix_s()))
 
 

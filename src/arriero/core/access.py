@@ -14,23 +14,22 @@ def key_digest(key: bytes) -> bytes:
     return hashlib.blake2b(key, digest_size=32).digest()
 
 
-def presented_key(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """Return the key of `Authorization: Bearer` or, as Anthropic's clients send it, `x-api-key`."""
+def authenticate(headers: Mapping[bytes, bytes], master_digest: bytes | None) -> str:
+    """Return the principal's name, in constant time. Raises Unauthorized; it tells nobody more.
+
+    The key comes as `Authorization: Bearer` or, as Anthropic's clients send it, as `x-api-key`.
+    """
     value = headers.get(b"authorization")
-    if value is not None:
-        if value[:7].lower() == _BEARER:
-            return value[7:].strip()
-        return None
-    return headers.get(b"x-api-key")
-
-
-def authenticate(headers: Mapping[bytes, bytes], master_digest: bytes) -> str:
-    """Return the principal's name, in constant time. Raises Unauthorized; it tells nobody more."""
-    key = presented_key(headers)
+    if value is None:
+        key = headers.get(b"x-api-key")
+    else:
+        key = value[7:].strip() if value[:7].lower() == _BEARER else None
     if key is None:
         raise Unauthorized(
             "no API key was sent", hint="send the header `Authorization: Bearer <key>`"
         )
+    if master_digest is None:
+        raise Unauthorized("this gateway has no master key", hint="set access.master_key")
     if not hmac.compare_digest(key_digest(key), master_digest):
         raise Unauthorized("this API key is not valid")
     return "master"

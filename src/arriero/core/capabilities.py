@@ -19,11 +19,9 @@ from collections.abc import Iterator
 
 from arriero.base.errors import BadRequest, UnsupportedParameter
 from arriero.core.fleet import Alias
-from arriero.wire.canonical import CanonicalRequest, Chat, Completion
-from arriero.wire.inventory import Listed
+from arriero.wire.canonical import CanonicalRequest, Chat, Embedding
 
 # The choices that an answer without any call still honours (None: the client did not choose).
-_NOTHING: dict[str, Listed] = {}
 _OPTIONAL_CALLS = frozenset({b'"auto"', b'"none"'})
 
 
@@ -33,8 +31,8 @@ def adapt(request: CanonicalRequest, alias: Alias) -> bool:
     The request is changed in place; what was dropped and must be told is added to its `ignored`.
     Raises BadRequest and UnsupportedParameter, and has changed nothing then.
     """
-    if isinstance(request, Chat | Completion):
-        _check_generation(alias)
+    if not isinstance(request, Embedding) and only_embeds(alias):
+        raise _generates_nothing(alias)
     if not isinstance(request, Chat):
         return False
     if not request.text_only:
@@ -69,16 +67,13 @@ def only_embeds(alias: Alias) -> bool:
         return alias.settings.mode == "embedding"
     told = False
     for target in alias.targets:  # a plain loop: this runs with every chat
-        listed = (target.host.installed or _NOTHING).get(target.model)
+        installed = target.host.installed
+        listed = installed.get(target.model) if installed else None
         if listed is not None and listed.capabilities:
-            if not _is_embedder(listed.capabilities):
+            if "completion" in listed.capabilities or not listed.only_embeds:
                 return False  # the first host settles it
             told = True
     return told
-
-
-def _is_embedder(capabilities: frozenset[str]) -> bool:
-    return "embedding" in capabilities and "completion" not in capabilities
 
 
 def _told(alias: Alias) -> Iterator[frozenset[str]]:
@@ -98,13 +93,12 @@ def _has(alias: Alias, capability: str, setting: bool | None, *, unknown: bool) 
     return any(capability in each if each else unknown for each in told)
 
 
-def _check_generation(alias: Alias) -> None:
-    if only_embeds(alias):
-        raise BadRequest(
-            f"the model {alias.name!r} makes embeddings and cannot generate text",
-            param="model",
-            hint="choose another model, or send the text to /v1/embeddings",
-        )
+def _generates_nothing(alias: Alias) -> BadRequest:
+    return BadRequest(
+        f"the model {alias.name!r} makes embeddings and cannot generate text",
+        param="model",
+        hint="choose another model, or send the text to /v1/embeddings",
+    )
 
 
 def _check_images(chat: Chat, alias: Alias) -> None:

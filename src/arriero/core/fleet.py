@@ -79,7 +79,9 @@ class Lease(msgspec.Struct, eq=False):
 
     def succeed(self) -> None:
         """The host answered, be it a refusal of a bad request."""
-        self._release().breaker.on_success(probe=self.probe)
+        breaker = self._release().breaker
+        if self.probe or breaker.failures or breaker.ejections:
+            breaker.on_success(probe=self.probe)
 
     def fail(self, now_s: float, cause: Cause) -> bool:
         """The host failed; return True when that ejects it."""

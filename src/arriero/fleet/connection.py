@@ -17,11 +17,7 @@ _LENGTH_GIVEN = re.compile(rb"(?im)^(?:content-length|transfer-encoding)[ \t]*:"
 
 
 class Sink(Protocol):
-    """Who wants to know what a backend says. Calls come in the order of the methods here."""
-
-    def on_head(self, status: int) -> None:
-        """The response's head is there."""
-        ...
+    """Who wants to know what a backend says; the connection's `status` is there before any call."""
 
     def on_data(self, data: bytes) -> None:
         """More of the body, all that one read brought."""
@@ -53,7 +49,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_complete", "_head", "_headed", "_hung_up", "_keep_alive", "_owner", "_parser", "_pieces",
-        "_read_paused", "gone", "idle_since_s", "sink", "transport", "used",
+        "_read_paused", "gone", "idle_since_s", "sink", "status", "transport", "used",
     )  # fmt: skip
 
     def __init__(self, owner: ConnectionOwner) -> None:
@@ -66,6 +62,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._head = b""  # of the current response, kept to judge how its body ends
         self._headed = False
+        self.status = 0  # of the current response, once its head is there
         self._hung_up = False  # nothing can be sent on it any more
         self._keep_alive = False
         self._pieces: list[bytes] = []
@@ -136,25 +133,22 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if not self._headed:
             self._head += data
-            if len(self._head) > HEAD_BYTES_MAX + len(data):
-                self._lose(UpstreamMalformed("the response's head is too long"))
-                self.abort()
-                return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            if not self._complete:
-                self._lose(UpstreamMalformed(f"not HTTP: {error}"))
-                self.abort()
+            if self._is_spoilt(error):
                 return
-            self._keep_alive = False  # what follows a whole response does not spoil it
         pieces = self._pieces
         if pieces:
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            body = b"".join(pieces)  # a single piece is not copied
             pieces.clear()
             sink.on_data(body)
-        if self._complete and self.sink is not None:  # None: the sink let go of it meanwhile
-            self._finish()
+        if self._complete:
+            if self.sink is sink:  # and did not leave over what it was just told
+                self._finish(sink)
+        elif not self._headed and len(self._head) > HEAD_BYTES_MAX:
+            self._lose(UpstreamMalformed("the response's head is too long"))
+            self.abort()
 
     def eof_received(self) -> bool:
         """End a response that is delimited by closing, then let the transport close."""
@@ -168,20 +162,18 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._ends_by_close() and exc is None:
             self._complete = True
-            self._finish()
+            self._finish(self.sink)
             return
         self._lose(exc or UpstreamClosed("the backend closed the connection"))
 
     # -- httptools callbacks
 
     def on_headers_complete(self) -> None:
-        """Pass the status on, but for interim answers (1xx)."""
+        """Note the status, but not of interim answers (1xx)."""
         status = self._parser.get_status_code()
-        if self._complete:  # a second response, which nobody asked for
-            self._keep_alive = False
-        elif status >= FINAL_STATUS_MIN and self.sink is not None:
+        if status >= FINAL_STATUS_MIN:
             self._headed = True
-            self.sink.on_head(status)
+            self.status = status
 
     def on_body(self, body: bytes) -> None:
         """Collect; `data_received` passes on all of one read at once."""
@@ -190,7 +182,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Note the end; the read's remaining bytes come first."""
-        if self._parser.get_status_code() >= FINAL_STATUS_MIN and not self._complete:
+        if self._headed and not self._complete:
             self._complete = True
             # Asked here and not later: after this callback llhttp forgets the message's flags.
             self._keep_alive = self._parser.should_keep_alive()
@@ -201,9 +193,16 @@ class UpstreamConnection(asyncio.Protocol):
         """Say whether the response's body is delimited by the close (RFC 9112, 6.3 rule 8)."""
         return self._headed and _LENGTH_GIVEN.search(self._head) is None
 
-    def _finish(self) -> None:
-        sink = self.sink
-        assert sink is not None
+    def _is_spoilt(self, error: Exception) -> bool:
+        """End a response that is not HTTP; what follows a whole one does not spoil it."""
+        self._keep_alive = False
+        if self._complete:
+            return False
+        self._lose(UpstreamMalformed(f"not HTTP: {error}"))
+        self.abort()
+        return True
+
+    def _finish(self, sink: Sink) -> None:
         self.sink = None
         if self._keep_alive and not self.gone and not self._hung_up:
             self.resume()

@@ -12,11 +12,10 @@ BODY_BYTES_MAX = 8_388_608
 class _Fetch:
     """Collects one response into a future; it is both the dialler and the sink."""
 
-    __slots__ = ("_body", "_request", "_status", "connection", "done")
+    __slots__ = ("_body", "_request", "connection", "done")
 
     def __init__(self, request: bytes) -> None:
         self._request = request
-        self._status = 0
         self._body = bytearray()
         self.connection: UpstreamConnection | None = None
         self.done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
@@ -31,18 +30,15 @@ class _Fetch:
     def on_refused(self, error: UpstreamRefused) -> None:
         self._fail(error)
 
-    def on_head(self, status: int) -> None:
-        self._status = status
-
     def on_data(self, data: bytes) -> None:
         self._body += data
         if len(self._body) > BODY_BYTES_MAX:
             self._fail(UpstreamMalformed("the answer is too long"))
 
     def on_end(self) -> None:
-        self.connection = None
-        if not self.done.done():
-            self.done.set_result((self._status, bytes(self._body)))
+        connection, self.connection = self.connection, None
+        if connection is not None and not self.done.done():
+            self.done.set_result((connection.status, bytes(self._body)))
 
     def on_lost(self, error: Exception) -> None:
         self.connection = None

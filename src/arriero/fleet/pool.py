@@ -34,11 +34,11 @@ class Pool:
     """All connections to one backend."""
 
     __slots__ = (
-        "_busy", "_closing", "_dialling", "_dials", "_heads", "_host", "_idle", "_now_s", "_port",
+        "_busy", "_closing", "_dialling", "_dials", "_heads", "_host", "_idle", "_port",
         "_spawn", "_stopped", "_tls", "backend",
     )  # fmt: skip
 
-    def __init__(self, backend: Backend, spawn: Spawn, now_s: Callable[[], float]) -> None:
+    def __init__(self, backend: Backend, spawn: Spawn) -> None:
         url = urlsplit(backend.url)
         assert url.hostname is not None, "the configuration checks its URLs"
         self.backend = backend
@@ -46,7 +46,6 @@ class Pool:
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._tls = ssl.create_default_context() if url.scheme == "https" else None
         self._spawn = spawn
-        self._now_s = now_s
         self._idle: list[UpstreamConnection] = []
         self._busy: set[UpstreamConnection] = set()
         self._dialling = 0
@@ -124,9 +123,9 @@ class Pool:
         self._busy.discard(connection)
         if self._closing:
             connection.abort()
-            return
-        connection.idle_since_s = self._now_s()
-        self._idle.append(connection)
+        else:
+            connection.idle_since_s = -1.0  # the next sweep will know
+            self._idle.append(connection)
 
     def on_gone(self, connection: UpstreamConnection) -> None:
         """Forget a closed connection."""
@@ -135,9 +134,13 @@ class Pool:
             self._idle.remove(connection)
 
     def expire(self, now_s: float) -> None:
-        """Close what has been idle too long; the oldest stand first."""
-        while self._idle and now_s - self._idle[0].idle_since_s > IDLE_S_MAX:
-            self._idle.pop(0).abort()
+        """Close what has been idle too long; called by the sweep."""
+        for connection in list(self._idle):
+            if connection.idle_since_s < 0:
+                connection.idle_since_s = now_s
+            elif now_s - connection.idle_since_s > IDLE_S_MAX:
+                self._idle.remove(connection)
+                connection.abort()
 
     def close(self) -> None:
         """Close idle connections now and busy ones when they finish.

@@ -80,7 +80,6 @@ class Attempt(msgspec.Struct, eq=False):
     _deadline_s: float = 0.0
     _fresh: bool = False
     _redialled: bool = False
-    _status: int = 0
     _failed_body: bytes = b""
 
     def start(self, deadline_s: float) -> None:
@@ -116,17 +115,12 @@ class Attempt(msgspec.Struct, eq=False):
 
     # -- the sink
 
-    def on_head(self, status: int) -> None:
-        """Note the status; the reader gets the body of a 200 only."""
-        self._status = status
-
     def on_data(self, data: bytes) -> None:
-        """Feed the reader, or keep the body that explains a failure."""
+        """Feed the reader the body of a 200; any other explains a failure."""
+        assert self._connection is not None
         self._fresh = True
-        if self.phase is _OVER:
-            return
         self.phase = _ANSWERING
-        if self._status == STATUS_OK:
+        if self._connection.status == STATUS_OK:
             end = self.reader.feed(data)
             if end is not None:
                 self._leave()
@@ -136,13 +130,12 @@ class Attempt(msgspec.Struct, eq=False):
 
     def on_end(self) -> None:
         """The response is complete."""
-        self._connection = None
-        if self.phase is _OVER:
-            return
-        if self._status == STATUS_OK:
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        if connection.status == STATUS_OK:
             self._finish(self.reader.end())
         else:
-            self.failure = self.dialect.decode_failure(self._status, self._failed_body)
+            self.failure = self.dialect.decode_failure(connection.status, self._failed_body)
             self._finish(END_OF_FAILURE[self.failure.kind])
 
     def on_lost(self, error: Exception) -> None:

@@ -13,12 +13,14 @@ import httptools
 
 from arriero.base.errors import AmbiguousRequest, GatewayError, HeadersTooLarge, RequestTimeout
 from arriero.config.settings import Server
-from arriero.server.exchange import Exchange, Serve, body_too_large, malformed
+from arriero.server.exchange import Exchange, Serve, body_too_large, malformed, open_exchange
 from arriero.server.gateway import Gateway, Swept
 from arriero.server.pipeline import serve
 from arriero.server.request import Request
 
 HEADERS_MAX = 128
+# Below these the limits need not be looked up: the configuration allows no lower ones.
+EASY_HEAD_BYTES, EASY_FIELDS, EASY_BODY_BYTES = 1024, 64, 1024
 # A client that was refused in the middle of its body may take a while to stop sending. These are
 # nginx's lingering_timeout and lingering_time, the former shortened.
 LINGER_QUIET_S = 2.0
@@ -89,8 +91,8 @@ class ClientConnection(asyncio.Protocol, Swept):
             self._head_bytes += len(data)
         else:
             request.framed_bytes += len(data)
-        if self._parse(data):
-            self._hand_on_early()
+        if self._parse(data) and self._request is not None:
+            self._hand_on_early(self._request)
 
     def _parse(self, data: bytes) -> bool:
         """Feed the parser; return False when that ended in an answer of its own."""
@@ -131,11 +133,8 @@ class ClientConnection(asyncio.Protocol, Swept):
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
 
-    def _hand_on_early(self) -> None:
+    def _hand_on_early(self, request: Request) -> None:
         """A request whose body is still to come may be refused before it is sent."""
-        request = self._request
-        if request is None:
-            return
         if not request.method:
             self._check_head_size(request)
             return
@@ -170,6 +169,8 @@ class ClientConnection(asyncio.Protocol, Swept):
         self.write_paused = False
         if self._exchange is not None:
             self._exchange.unpause()
+        else:
+            self._next()
 
     # -- httptools callbacks
 
@@ -204,11 +205,13 @@ class ClientConnection(asyncio.Protocol, Swept):
         request.version = parser.get_http_version()
         request.keep_alive = parser.should_keep_alive()
         request.method = parser.get_method()
-        self._upgrade = b"upgrade" in self._headers and parser.should_upgrade()
+        headers = self._headers
+        self._upgrade = b"upgrade" in headers and parser.should_upgrade()
         self._headers = {}  # for trailers, which must not be taken for headers (RFC 9110, 6.5.1)
         if self._failed is not None:
             return
-        self._check_head_size(request)
+        if self._head_bytes > EASY_HEAD_BYTES or len(headers) > EASY_FIELDS or request.repeats:
+            self._check_head_size(request)
         if request.method == b"CONNECT":
             self._refuse(AmbiguousRequest("CONNECT is not offered here"))
         self._head_bytes = 0
@@ -220,6 +223,8 @@ class ClientConnection(asyncio.Protocol, Swept):
         assert request is not None
         request.body_parts.append(body)
         request.received_bytes += len(body)
+        if request.received_bytes <= EASY_BODY_BYTES:
+            return
         limit = self._gateway.runtime.config.server.body_bytes_max
         if request.received_bytes > limit:
             request.body_parts.clear()
@@ -234,10 +239,15 @@ class ClientConnection(asyncio.Protocol, Swept):
             return
         request.complete = True
         self._request = None
-        if not request.queued:
+        exchange = self._exchange
+        if request.queued:
+            if exchange is not None and exchange.request is request:
+                exchange.body_arrived()
+        elif exchange is None and not (self._waiting or self._lingering or self._failed):
+            request.queued = True
+            self._begin(request)
+        else:
             self._enqueue(request)
-        elif self._exchange is not None and self._exchange.request is request:
-            self._exchange.body_arrived()
 
     # -- requests in order
 
@@ -245,16 +255,19 @@ class ClientConnection(asyncio.Protocol, Swept):
         if self._failed is not None or self._lingering:
             return  # nothing is answered after the answer that closes
         request.queued = True
-        if self._exchange is None and not self._waiting:
+        if self._exchange is None and not self._waiting and not self.write_paused:
             self._begin(request)
             return
         self._waiting.append(request)
-        if len(self._waiting) >= self._gateway.runtime.config.server.pipelined_requests_max:
+        if self.write_paused or self._is_full():
             self._pause_reading()
+
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= self._gateway.runtime.config.server.pipelined_requests_max
 
     def _begin(self, request: Request) -> None:
         assert self._transport is not None
-        exchange = Exchange(self._gateway, self, self._transport, request, self._client)
+        exchange = open_exchange(self._gateway, self, self._transport, request, self._client)
         self._exchange = exchange
         exchange.start(serve)
 
@@ -275,8 +288,11 @@ class ClientConnection(asyncio.Protocol, Swept):
     def _next(self) -> None:
         if self.gone or self._lingering or self._exchange is not None or not self._waiting:
             return
+        if self.write_paused:
+            return  # who does not read answers gets no more of them; resume_writing goes on
         request = self._waiting.popleft()
-        self._resume_reading()
+        if not self._is_full():  # one read may have brought many more than may wait
+            self._resume_reading()
         if self._failed is not None and not request.complete:
             self._answer_failure()  # its body went wrong while it waited
         else:
@@ -322,7 +338,8 @@ class ClientConnection(asyncio.Protocol, Swept):
         request.keep_alive = False
         request.complete = False
         assert self._transport is not None
-        exchange = Exchange(self._gateway, self, self._transport, request, self._client)
+        exchange = open_exchange(self._gateway, self, self._transport, request, self._client)
+        exchange.record.path = request.path
         self._exchange = exchange
         exchange.start(_raising(error))
 

@@ -10,6 +10,8 @@ point, whatever it waits for.
 from collections.abc import Callable, Coroutine, Generator
 from typing import Protocol
 
+import msgspec
+
 from arriero.base.errors import (
     AmbiguousRequest,
     BackendTimeout,
@@ -18,7 +20,7 @@ from arriero.base.errors import (
     PayloadTooLarge,
 )
 from arriero.core.record import Record
-from arriero.server.gateway import Gateway
+from arriero.server.gateway import Gateway, Runtime
 from arriero.server.request import Request
 from arriero.wire.dialect import AnswerEncoder
 from arriero.wire.http import CONTINUE, LAST_CHUNK, chunked, expects_continue, status_line
@@ -28,7 +30,12 @@ JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 HEARTBEAT = b": waiting\n\n"
 CLIENT_GONE_STATUS = 499  # nginx's number for it; it only ever stands in logs
+STATUS_OK = 200
+STATUS_OK_LINE = status_line(STATUS_OK)
 STATUS_CLIENT_MIN = 400
+
+
+_METHODS = {b"GET": "GET", b"HEAD": "HEAD", b"POST": "POST"}
 
 
 class ClientGone(Exception):
@@ -76,42 +83,28 @@ class Ongoing(Protocol):
 Serve = Callable[["Exchange"], Coroutine[object, object, None]]
 
 
-class Exchange:
-    """A request and its reply on one client connection.
+class Exchange(msgspec.Struct, eq=False):
+    """A request and its reply on one client connection; made by `open_exchange`."""
 
-    What most requests never change stands as an attribute of the class: it costs nothing then.
-    """
-
-    deadline_s = float("inf")  # of the whole request, set when its model is known
+    gateway: Gateway
+    runtime: Runtime
+    request: Request
+    id: str
+    started_s: float
+    record: Record
+    keep_alive: bool
+    _owner: Owner
+    _transport: Transport
+    _quiet_since_s: float
+    deadline_s: float = float("inf")  # of the whole request, set when its model is known
     ongoing: Ongoing | None = None
     encoder: AnswerEncoder | None = None  # set once an answer is to be streamed
-    extra_head = b""  # header lines of a good answer, each with its CRLF
-    done = False
-    _body_wanted = False
-    _head_sent = False
-    _wrote = False
+    extra_head: bytes = b""  # header lines of a good answer, each with its CRLF
+    done: bool = False
+    _body_wanted: bool = False
+    _head_sent: bool = False
+    _wrote: bool = False
     _coroutine: Coroutine[object, object, None] | None = None
-
-    def __init__(
-        self, gateway: Gateway, owner: Owner, transport: Transport, request: Request, client: str
-    ) -> None:
-        clock = gateway.clock
-        self.gateway = gateway
-        self.runtime = gateway.runtime
-        self.request = request
-        self.id = gateway.ids.next_id()
-        self.started_s = self._quiet_since_s = clock.now_s()
-        self.record = Record(
-            request_id=self.id,
-            method=request.method.decode("latin-1"),
-            path=request.path,
-            client=client,
-            started_unix_s=clock.unix_s(),
-        )
-        self.keep_alive = request.keep_alive
-        self._owner = owner
-        self._transport = transport
-        gateway.metrics.requests_open += 1
 
     # -- driving the pipeline
 
@@ -197,21 +190,22 @@ class Exchange:
         self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""
     ) -> None:
         """Send a whole response; `extra` are header lines, each with its CRLF."""
-        record = self.record
+        record, request = self.record, self.request
         record.status = status
         record.response_bytes = len(body)
         self._head_sent = True
+        plain = self.keep_alive and request.complete and request.version == "1.1"
         self._transport.write(
             b"%bContent-Type: %b\r\nContent-Length: %d\r\nX-Request-Id: %b\r\n%b%b%b\r\n%b"
             % (
-                status_line(status),
+                STATUS_OK_LINE if status == STATUS_OK else status_line(status),
                 content_type,
                 len(body),
                 self.id.encode(),
                 self.gateway.date_line,
                 extra,
-                self._connection_line(),
-                body if self.request.method != b"HEAD" else b"",
+                b"" if plain and not self.gateway.draining else self._connection_line(),
+                body if request.method != b"HEAD" else b"",
             )
         )
 
@@ -340,6 +334,33 @@ class Exchange:
         gateway.metrics.settle(record)
         gateway.access_log.add(record)
         self._owner.exchange_done(self)
+
+
+def open_exchange(
+    gateway: Gateway, owner: Owner, transport: Transport, request: Request, client: str
+) -> Exchange:
+    """Begin to answer a request."""
+    clock = gateway.clock
+    now_s = clock.now_s()
+    answer_id = gateway.ids.next_id()
+    gateway.metrics.requests_open += 1
+    return Exchange(
+        gateway,
+        gateway.runtime,
+        request,
+        answer_id,
+        now_s,
+        Record(
+            answer_id,
+            _METHODS.get(request.method) or request.method.decode("latin-1"),
+            client,
+            clock.unix_s(),
+        ),
+        request.keep_alive,
+        owner,
+        transport,
+        now_s,
+    )
 
 
 def body_too_large(limit: int) -> PayloadTooLarge:

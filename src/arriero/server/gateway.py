@@ -48,9 +48,6 @@ class Leftover:
         self.until_s = now_s + LEFTOVER_S_MAX
         self._bytes = 0
 
-    def on_head(self, status: int) -> None:
-        """Nobody listens."""
-
     def on_data(self, data: bytes) -> None:
         """Nobody listens; a backend that goes on talking regardless is cut off."""
         self._bytes += len(data)

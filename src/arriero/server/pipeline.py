@@ -9,7 +9,7 @@ byte of an answer has reached the client.
 
 from functools import partial
 
-from arriero.base.errors import GatewayError, NoBackend, Unauthorized, UnknownModel
+from arriero.base.errors import GatewayError, NoBackend, UnknownModel
 from arriero.core.access import authenticate
 from arriero.core.attempts import BUSY_RETRY_AFTER_S, RULES, End, Next, more_telling
 from arriero.core.capabilities import adapt
@@ -36,9 +36,10 @@ async def serve(exchange: Exchange) -> None:
     """Answer one request."""
     request, record = exchange.request, exchange.record
     check_head(request.version, request.headers, request.repeated)
-    route = find_route(record.path)
-    if route is None or not _is_public(exchange, route):
-        record.principal = _authenticate(exchange)  # without a key no path is told to be absent
+    route, record.path = find_route(request)
+    if route is None or not (route.view and _is_public(exchange, route)):
+        # Without a key not even the absence of a path is told.
+        record.principal = authenticate(request.headers, exchange.runtime.master_digest)
     if route is None or request.method not in route.methods:
         raise no_route(route, record.path, request.method)
     record.operation = route.name
@@ -67,13 +68,6 @@ def _is_public(exchange: Exchange, route: Route) -> bool:
     return route.public or (
         route.view is View.METRICS and exchange.runtime.config.access.metrics_public
     )
-
-
-def _authenticate(exchange: Exchange) -> str:
-    digest = exchange.runtime.master_digest
-    if digest is None:
-        raise Unauthorized("this gateway has no master key", hint="set access.master_key")
-    return authenticate(exchange.request.headers, digest)
 
 
 # -- one backend after the other, until one answers or nobody is left to ask

@@ -2,33 +2,29 @@
 
 from urllib.parse import unquote
 
+import msgspec
+
 _SINGLE = frozenset(
     (b"host", b"authorization", b"x-api-key", b"expect", b"content-type", b"transfer-encoding")
 )
 
 
-class Request:
+class Request(msgspec.Struct, eq=False):
     """A head, and a body that may still be arriving. Header names are in lower case."""
 
-    __slots__ = (
-        "body_parts", "complete", "framed_bytes", "headers", "keep_alive", "method", "queued",
-        "received_bytes", "repeated", "repeats", "repeats_bytes", "target", "version",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.method = b""
-        self.target = b""
-        self.version = "1.1"
-        self.headers: dict[bytes, bytes] = {}
-        self.repeated: bytes | None = None  # a field that must not stand twice, and does
-        self.repeats = 0  # fields that `headers` does not show, because a later one has their name
-        self.repeats_bytes = 0
-        self.keep_alive = True
-        self.body_parts: list[bytes] = []
-        self.received_bytes = 0
-        self.framed_bytes = 0  # the same with chunk sizes, extensions and trailers, or less
-        self.complete = False
-        self.queued = False  # handed on for answering, perhaps before its body is complete
+    method: bytes = b""
+    target: bytes = b""
+    version: str = "1.1"
+    headers: dict[bytes, bytes] = {}
+    keep_alive: bool = True
+    complete: bool = False
+    queued: bool = False  # handed on for answering, perhaps before its body is complete
+    body_parts: list[bytes] = []
+    received_bytes: int = 0
+    framed_bytes: int = 0  # the same with chunk sizes, extensions and trailers, or less
+    repeated: bytes | None = None  # a field that must not stand twice, and does
+    repeats: int = 0  # fields that `headers` does not show, because a later one has their name
+    repeats_bytes: int = 0
 
     def note_repeated(self, name: bytes, earlier: bytes) -> None:
         """Note a second field of a name: of some, two parsers may believe different ones."""

@@ -6,6 +6,7 @@ import msgspec
 
 from arriero.base.errors import ClientError, MethodNotAllowed, UnknownRoute
 from arriero.server.operations import CHAT, COMPLETION, EMBEDDING, Operation
+from arriero.server.request import Request
 
 
 class View(Enum):
@@ -54,10 +55,20 @@ _ROUTES: dict[str, Route] = {
     "/metrics": Route("metrics", _GET, view=View.METRICS),
     "/arriero/status": Route("status", _GET, view=View.STATUS),
 }
+_BY_TARGET = {path.encode(): (route, path) for path, route in _ROUTES.items()}
 _MODEL_PREFIXES = ("/v1/models/", "/models/")
 
 
-def find_route(path: str) -> Route | None:
+def find_route(request: Request) -> tuple[Route | None, str]:
+    """Return the route of a request's target, or None, and its path."""
+    found = _BY_TARGET.get(request.target)  # nearly all requests name their path plainly
+    if found is not None:
+        return found
+    path = request.path
+    return route_of(path), path
+
+
+def route_of(path: str) -> Route | None:
     """Return the route of a path, or None. A trailing slash is forgiven."""
     route = _ROUTES.get(path)
     if route is not None:

@@ -60,8 +60,11 @@ class Tool(msgspec.Struct, gc=False):
     strict: bool | None = None
 
 
-class Sampling(msgspec.Struct, gc=False):
-    """How to draw tokens; None keeps the model's own default."""
+class Sampling(msgspec.Struct, gc=False, omit_defaults=True, rename={"max_tokens": "num_predict"}):
+    """How to draw tokens; None keeps the model's own default.
+
+    On the wire it reads as Ollama's `options`, so that the first-class backend takes it as it is.
+    """
 
     temperature: float | None = None
     top_p: float | None = None

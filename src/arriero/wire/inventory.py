@@ -15,6 +15,11 @@ class Listed(msgspec.Struct, frozen=True):
     digest: str = ""
     capabilities: frozenset[str] = frozenset()
 
+    @property
+    def only_embeds(self) -> bool:
+        """The model makes embeddings and nothing else."""
+        return "embedding" in self.capabilities and "completion" not in self.capabilities
+
 
 class Loaded(msgspec.Struct, frozen=True):
     """A model in a host's memory; `size_vram_bytes < size_bytes` means partly on the CPU."""

@@ -12,24 +12,13 @@ from arriero.wire.canonical import CanonicalRequest, Embedding, Sampling
 from arriero.wire.sampling import HOST_OPTIONS, Options, put_sampling
 
 
-class SampledOptions(msgspec.Struct, omit_defaults=True, gc=False):
-    """Options when nobody but the client's sampling and the alias's context has a say."""
-
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    seed: int | None = None
-    stop: list[str] | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repeat_penalty: float | None = None
-    num_predict: int | None = None
+class _WithContext(Sampling, gc=False, omit_defaults=True, rename={"max_tokens": "num_predict"}):
     num_ctx: int | None = None
 
 
-AnyOptions = Options | SampledOptions
+AnyOptions = Options | Sampling
 _NO_SAMPLING = Sampling()
+_NO_LIMIT = 2**53
 
 
 def options(request: CanonicalRequest, model: Model) -> AnyOptions:
@@ -39,24 +28,13 @@ def options(request: CanonicalRequest, model: Model) -> AnyOptions:
     if isinstance(request, Embedding):
         return {} if model.context is None else {"num_ctx": model.context}
     sampling = request.sampling
-    if sampling == _NO_SAMPLING and model.context is None and model.max_output_tokens is None:
-        return {}
-    limit = sampling.max_tokens
+    if model.context is None and model.max_output_tokens is None:
+        return sampling if sampling != _NO_SAMPLING else {}
+    options = _WithContext(**msgspec.structs.asdict(sampling))
+    options.num_ctx = model.context
     if model.max_output_tokens is not None:
-        limit = min(limit or model.max_output_tokens, model.max_output_tokens)
-    return SampledOptions(
-        sampling.temperature,
-        sampling.top_p,
-        sampling.top_k,
-        sampling.min_p,
-        sampling.seed,
-        sampling.stop,
-        sampling.presence_penalty,
-        sampling.frequency_penalty,
-        sampling.repeat_penalty,
-        limit,
-        model.context,
-    )
+        options.max_tokens = min(options.max_tokens or _NO_LIMIT, model.max_output_tokens)
+    return options
 
 
 def _merged(request: CanonicalRequest, model: Model) -> Options:
