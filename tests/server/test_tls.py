@@ -212,3 +212,16 @@ async def test_what_does_not_finish_is_settled_at_the_end(
     assert running.task is not None
     await running.task
     assert not any(running.open().values()), running.open()
+
+
+async def test_a_refused_client_that_is_still_sending_hears_why(
+    launch: Launch, pair: Pair, server: dict[str, Tls]
+) -> None:
+    running = await launch(server=server)
+    client = await running.connect(tls=pair.trust)
+    client.write(request("POST", "/v1/x", key="x", headers={"Content-Length": "99999999"}))
+    for _ in range(64):
+        client.write(b"z" * 65_536)
+        await client.writer.drain()
+    answer = await client.answer()
+    assert answer.status == 401

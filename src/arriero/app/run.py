@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from email.utils import formatdate
 
 import uvloop
@@ -44,6 +44,7 @@ class Service:
         self._tls: ssl.SSLContext | None = None
         self._inventories: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._gateway: Gateway | None = None
         self.listening = asyncio.Event()
         self.port = 0
@@ -55,62 +56,85 @@ class Service:
         return self._gateway
 
     async def run(self) -> None:
-        """Serve until `stop`. Raises OSError if the address cannot be had."""
+        """Serve until `stop`; being cancelled ends it at once.
+
+        Raises OSError if the address cannot be had or the access log not be opened, and
+        TlsUnusable.
+        """
         config = self._config
         sink = log_sink.open_sink(config.log.access)
         try:
+            runtime = build_runtime(config, self._clock, self._spawn)
+            gateway = self._gateway = build_gateway(runtime, self._clock, sink, self._log)
+            # Before there are tasks: an error of theirs would come out of the group in a group.
+            server = await self._bind(gateway)
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                runtime = build_runtime(config, self._clock, group.create_task)
-                gateway = build_gateway(runtime, self._clock, sink, self._log)
-                self._gateway = gateway
-                server = await self._listen(gateway)
-                tasks = [
-                    group.create_task(self._sweep(gateway)),
-                    group.create_task(
-                        log_sink.run(gateway.access_log, config.log.flush_interval_s)
-                    ),
-                    group.create_task(looplag.run(gateway.metrics, self._clock)),
-                ]
-                if config.server.tls is not None and self._tls is not None:
-                    tasks.append(group.create_task(keep_fresh(config.server.tls, self._tls)))
-                self._watch_backends(runtime, previous=None)
-                with self._signals(sink):
-                    self.listening.set()
-                    tasks.append(group.create_task(self._announce(gateway)))
-                    await self._stop.wait()
-                await self._drain(gateway, server)
-                for task in [*tasks, *self._inventories.values()]:
-                    task.cancel()
+                try:
+                    await self._serve(gateway, server, sink)
+                finally:
+                    await self._close(gateway, server)
+                    for task in self._tasks:
+                        task.cancel()
         finally:
             if sink is not None:
                 sink.close()
+
+    async def _serve(
+        self, gateway: Gateway, server: asyncio.Server, sink: log_sink.Sink | None
+    ) -> None:
+        """Accept connections until `stop`, and let their requests finish."""
+        config = self._config
+        self._keep(self._sweep(gateway))
+        self._keep(log_sink.run(gateway.access_log, config.log.flush_interval_s))
+        self._keep(looplag.run(gateway.metrics, self._clock))
+        if config.server.tls is not None and self._tls is not None:
+            self._keep(keep_fresh(config.server.tls, self._tls))
+        self._watch_backends(gateway.runtime, previous=None)
+        await self._listen(server)
+        with self._signals(sink):
+            self.listening.set()
+            self._keep(self._announce(gateway))
+            await self._stop.wait()
+        await self._drain(gateway, server)
 
     def stop(self) -> None:
         """Begin the graceful end; a second call changes nothing."""
         self._stop.set()
 
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Start a task that ends by itself, as a dial does."""
+        assert self._group is not None
+        return self._group.create_task(coroutine)
+
+    def _keep(self, coroutine: Coroutine[None, None, None]) -> None:
+        """Start a task that runs as long as the gateway does."""
+        self._tasks.append(self._spawn(coroutine))
+
     # -- start
 
-    async def _listen(self, gateway: Gateway) -> asyncio.Server:
+    async def _bind(self, gateway: Gateway) -> asyncio.Server:
         settings = self._config.server
         if settings.tls is not None:
             self._tls = load_context(settings.tls)
         gateway.date_line = _date_line(self._clock.unix_s())
-        server = await asyncio.get_running_loop().create_server(
+        return await asyncio.get_running_loop().create_server(
             lambda: ClientConnection(gateway),
             settings.host,
             settings.port,
             ssl=self._tls,
             backlog=BACKLOG,
             reuse_address=True,
+            start_serving=False,
         )
+
+    async def _listen(self, server: asyncio.Server) -> None:
+        await server.start_serving()
         self.port = server.sockets[0].getsockname()[1]
         self._log.info(
             "listening",
-            extra={"host": settings.host, "port": self.port, "version": __version__},
+            extra={"host": self._config.server.host, "port": self.port, "version": __version__},
         )
-        return server
 
     async def _announce(self, gateway: Gateway) -> None:
         """Tell systemd once an alias can be routed: only then is the service worth anything."""
@@ -123,7 +147,6 @@ class Service:
 
     def _watch_backends(self, runtime: Runtime, previous: Runtime | None) -> None:
         """Start an inventory for each new backend, and end those of backends that are gone."""
-        assert self._group is not None
         for name, task in list(self._inventories.items()):
             if previous is None or runtime.fleet.hosts.get(name) is not previous.fleet.hosts[name]:
                 task.cancel()
@@ -137,7 +160,7 @@ class Service:
                     self._clock,
                     self.gateway.metrics.ejected,
                 )
-                self._inventories[name] = self._group.create_task(inventory.run())
+                self._inventories[name] = self._spawn(inventory.run())
 
     # -- while it runs
 
@@ -184,9 +207,8 @@ class Service:
         notify("READY=1")
 
     def _swap(self, gateway: Gateway, config: Config) -> None:
-        assert self._group is not None
         previous = gateway.runtime
-        runtime = build_runtime(config, self._clock, self._group.create_task, previous)
+        runtime = build_runtime(config, self._clock, self._spawn, previous)
         gateway.runtime = runtime
         self._watch_backends(runtime, previous)
         for name, pool in previous.pools.items():
@@ -197,7 +219,7 @@ class Service:
     # -- the end
 
     async def _drain(self, gateway: Gateway, server: asyncio.Server) -> None:
-        """Take no more, let requests finish for `drain_timeout_s`, then close what is left."""
+        """Take no more, and let requests finish for `drain_timeout_s`."""
         notify("STOPPING=1")
         gateway.draining = True
         server.close()
@@ -209,12 +231,26 @@ class Service:
             async with asyncio.timeout(limit_s):
                 while gateway.connections:  # noqa: ASYNC110 - polled
                     await asyncio.sleep(READY_POLL_S)
+        self._log.info("stopped", extra={"unfinished": gateway.metrics.requests_open})
+
+    async def _close(self, gateway: Gateway, server: asyncio.Server) -> None:
+        """Close the listener and what is left of connections, clients' first.
+
+        A closed client makes its request let go of its backend, which a closed backend alone
+        would make ask the next one. Each closing is told to its connection by the event loop.
+        """
+        gateway.draining = True
+        server.close()
         for connection in list(gateway.connections):
             connection.abort()
+        await asyncio.sleep(0)
+        for inventory in self._inventories.values():  # or it would take its host for dead
+            inventory.cancel()
         for pool in gateway.runtime.pools.values():
             pool.abort()
-        await asyncio.sleep(0)  # let the aborted connections settle their requests
-        self._log.info("stopped", extra={"unfinished": gateway.metrics.requests_open})
+        for leftover in list(gateway.leftovers):  # also those in pools of before a reload
+            leftover.connection.abort()
+        await asyncio.sleep(0)
 
 
 def _date_line(unix_s: float) -> bytes:

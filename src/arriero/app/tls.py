@@ -10,11 +10,19 @@ from arriero.config.settings import Tls
 _log = logging.getLogger("arriero.app")
 
 
+class TlsUnusable(Exception):
+    """The certificate or its key cannot be read, or they do not belong together."""
+
+
 def load_context(tls: Tls) -> ssl.SSLContext:
-    """Return a server context. Raises OSError and ssl.SSLError for files that do not serve."""
+    """Return a server context. Raises TlsUnusable."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(tls.certificate, tls.key)
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+    except OSError as error:  # ssl.SSLError is one; neither names its file
+        reason = error.strerror or str(error)
+        raise TlsUnusable(f"{tls.certificate} and {tls.key}: {reason}") from error
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -34,7 +42,7 @@ async def keep_fresh(tls: Tls, context: ssl.SSLContext) -> None:
         try:
             load_context(tls)
             context.load_cert_chain(tls.certificate, tls.key)
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, TlsUnusable) as error:
             _log.warning("certificate not reloaded", extra={"reason": str(error)})
             continue  # tried again at the next check: the other half may be on its way
         seen = now

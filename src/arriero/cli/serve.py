@@ -7,6 +7,8 @@ import typer
 
 from arriero.app.configfile import read_config
 from arriero.app.run import run
+from arriero.app.tls import TlsUnusable
+from arriero.cli.access import fail
 from arriero.config.problems import ConfigError
 from arriero.config.settings import Config
 
@@ -32,11 +34,13 @@ def serve(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     except OSError as error:
-        typer.echo(f"{config}: {error.strerror or error}\n  hint: arriero check {config}", err=True)
-        raise typer.Exit(2) from None
+        fail(f"{config}: {error.strerror or error}", f"arriero check {config}", code=2)
     try:
         run(first, load)
+    except TlsUnusable as error:
+        fail(f"cannot use the certificate: {error}", "server.tls names two PEM files", code=1)
     except OSError as error:
+        if error.filename is not None:  # only the access log is opened by its name
+            fail(f"cannot write the access log: {error}", "log.access, or its folder", code=1)
         where = f"{first.server.host}:{first.server.port}"
-        typer.echo(f"cannot listen on {where}: {error}\n  hint: ss -ltnp, or --port", err=True)
-        raise typer.Exit(1) from None
+        fail(f"cannot listen on {where}: {error.strerror or error}", "ss -ltnp, or --port", code=1)
