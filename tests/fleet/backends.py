@@ -43,23 +43,18 @@ async def listening(handler: Handler) -> AsyncIterator[str]:
         await asyncio.gather(*_running, return_exceptions=True)
 
 
-def pool_of(url: str, *, connections_max: int = 8, now_s: float = 0.0) -> Pool:
-    return Pool(Backend(name="a", url=url, connections_max=connections_max), spawn, lambda: now_s)
+def pool_of(url: str, *, connections_max: int = 8) -> Pool:
+    return Pool(Backend(name="a", url=url, connections_max=connections_max), spawn)
 
 
 class Heard:
     """A sink that writes down what it hears."""
 
     def __init__(self) -> None:
-        self.status = 0
         self.body = b""
         self.reads = 0
         self.lost: Exception | None = None
         self.over = asyncio.Event()
-
-    def on_head(self, status: int) -> None:
-        assert not self.over.is_set()
-        self.status = status
 
     def on_data(self, data: bytes) -> None:
         assert not self.over.is_set()

@@ -25,7 +25,7 @@ def watched(url: str, kind: BackendKind = "ollama") -> tuple[Host, Inventory, li
     backend = Backend(name="a", url=url, kind=kind)
     host = Host(backend, ROUTING)
     ejected: list[str] = []
-    pool = Pool(backend, spawn, clock.now_s)
+    pool = Pool(backend, spawn)
     return host, Inventory(host, pool, ROUTING, clock, ejected.append), ejected
 
 

@@ -66,17 +66,16 @@ async def test_nobody_there_is_refused() -> None:
     assert repr(pool) == "<Pool a [0 busy, 0 idle]>"
 
 
-async def test_idle_connections_expire_oldest_first() -> None:
-    now_s = 0.0
+async def test_a_connection_expires_that_was_idle_for_too_long() -> None:
     async with listening(polite) as url:
-        pool = Pool(Backend(name="a", url=url), asyncio.create_task, lambda: now_s)
+        pool = pool_of(url)
         old, new = await dialled(pool), await dialled(pool)
         await heard(old, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        now_s = 30.0
+        pool.expire(100.0)  # the first sweep that sees it idle
         await heard(new, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        pool.expire(IDLE_S_MAX)
+        pool.expire(100.0 + IDLE_S_MAX)
         assert repr(pool) == "<Pool a [0 busy, 2 idle]>"
-        pool.expire(IDLE_S_MAX + 1)
+        pool.expire(100.5 + IDLE_S_MAX)
         assert repr(pool) == "<Pool a [0 busy, 1 idle]>"
         assert pool.take() is new
         pool.abort()
@@ -108,7 +107,6 @@ async def test_requests_carry_host_length_and_key() -> None:
     pool = Pool(
         Backend(name="a", url="http://[::1]:8080", api_key=Secret("sk-1")),
         asyncio.create_task,
-        lambda: 0.0,
     )
     assert pool.request(b"/api/chat", b"{}") == (
         b"POST /api/chat HTTP/1.1\r\nHost: [::1]:8080\r\nAuthorization: Bearer sk-1\r\n"

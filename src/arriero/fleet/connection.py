@@ -143,9 +143,8 @@ class UpstreamConnection(asyncio.Protocol):
             body = b"".join(pieces)  # a single piece is not copied
             pieces.clear()
             sink.on_data(body)
-        if self._complete:
-            if self.sink is sink:  # and did not leave over what it was just told
-                self._finish(sink)
+        if self._complete and self.sink is sink:  # who did not leave over what it was just told
+            self._finish(sink)
         elif not self._headed and len(self._head) > HEAD_BYTES_MAX:
             self._lose(UpstreamMalformed("the response's head is too long"))
             self.abort()
@@ -171,7 +170,9 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Note the status, but not of interim answers (1xx)."""
         status = self._parser.get_status_code()
-        if status >= FINAL_STATUS_MIN:
+        if self._complete:  # a second response, which nobody asked for
+            self._keep_alive = False
+        elif status >= FINAL_STATUS_MIN:
             self._headed = True
             self.status = status
 
