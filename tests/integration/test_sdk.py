@@ -210,13 +210,13 @@ async def test_models() -> None:
         assert [model.id async for model in client.models.list()] == [ALIAS]
         assert (await client.models.retrieve(ALIAS)).id == ALIAS
         with pytest.raises(openai.NotFoundError):
-            await client.models.retrieve("lama")
+            await client.models.retrieve("llamax")
 
 
 async def test_errors_are_the_sdks_own_classes() -> None:
     async with setup() as (client, _, _running):
         with pytest.raises(openai.NotFoundError) as unknown:
-            await client.chat.completions.create(model="lama", messages=ASK)
+            await client.chat.completions.create(model="llamax", messages=ASK)
         assert unknown.value.code == "model_not_found"
         assert unknown.value.param == "model"
         assert unknown.value.request_id
