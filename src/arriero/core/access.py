@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from arriero.base.errors import Unauthorized
 
-_BEARER = b"bearer "
-
 
 def key_digest(key: bytes) -> bytes:
     """Return what keys are compared by: a digest, so that not even the length shows in time."""
@@ -22,8 +20,10 @@ def authenticate(headers: Mapping[bytes, bytes], master_digest: bytes | None) ->
     value = headers.get(b"authorization")
     if value is None:
         key = headers.get(b"x-api-key")
+    elif value[:7] == b"Bearer " or value[:7].lower() == b"bearer ":
+        key = value[7:].strip()
     else:
-        key = value[7:].strip() if value[:7].lower() == _BEARER else None
+        key = None
     if key is None:
         raise Unauthorized(
             "no API key was sent", hint="send the header `Authorization: Bearer <key>`"

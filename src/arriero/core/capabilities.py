@@ -70,7 +70,7 @@ def only_embeds(alias: Alias) -> bool:
         installed = target.host.installed
         listed = installed.get(target.model) if installed else None
         if listed is not None and listed.capabilities:
-            if "completion" in listed.capabilities or not listed.only_embeds:
+            if not listed.only_embeds:
                 return False  # the first host settles it
             told = True
     return told

@@ -146,6 +146,14 @@ class Exchange(msgspec.Struct, eq=False):
         """Wait for `resume`, whose value is returned; GatewayError and ClientGone may be raised."""
         return (yield)
 
+    def body_at_hand(self) -> bytes:
+        """Return the body if it came in one piece with its head, as most do; else b""."""
+        request = self.request
+        parts = request.body_parts
+        if len(parts) != 1 or not request.complete or b"expect" in request.headers:
+            return b""
+        return parts[0]
+
     async def body(self) -> bytes:
         """Return the whole request body.
 

@@ -5,21 +5,22 @@ if it streams, an encoder. Everything between the two speaks the canonical struc
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
+from arriero.core.record import Record
 from arriero.wire.canonical import CanonicalRequest, Chat, Completion, Embedding, Usage
 from arriero.wire.dialect import AnswerEncoder, BackendDialect
 from arriero.wire.openai_answer import ChatAnswer, CompletionAnswer, encode_embeddings
 from arriero.wire.openai_request import decode_chat, decode_completion, decode_embedding
 
 
-class Answering(msgspec.Struct, frozen=True):
-    """What an answer is written with: its id, when it began, and the alias it speaks for."""
+class Answering(Protocol):
+    """What an answer is written with: the exchange."""
 
-    answer_id: str
-    created_unix_s: int
-    alias: str
+    id: str
+    record: Record
 
 
 Encode = Callable[[CanonicalRequest, Answering], AnswerEncoder]
@@ -41,9 +42,9 @@ class Operation(msgspec.Struct, frozen=True):
 def _chat_encoder(wanted: CanonicalRequest, answering: Answering) -> ChatAnswer:
     assert isinstance(wanted, Chat)
     return ChatAnswer(
-        answering.answer_id,
-        answering.created_unix_s,
-        answering.alias,
+        answering.id,
+        int(answering.record.started_unix_s),
+        answering.record.alias,
         include_usage=wanted.include_usage,
     )
 
@@ -51,9 +52,9 @@ def _chat_encoder(wanted: CanonicalRequest, answering: Answering) -> ChatAnswer:
 def _completion_encoder(wanted: CanonicalRequest, answering: Answering) -> CompletionAnswer:
     assert isinstance(wanted, Completion)
     return CompletionAnswer(
-        answering.answer_id,
-        answering.created_unix_s,
-        answering.alias,
+        answering.id,
+        int(answering.record.started_unix_s),
+        answering.record.alias,
         include_usage=wanted.include_usage,
         echo=wanted.prompt if wanted.echo else "",
     )
@@ -63,7 +64,7 @@ def _write_with(encoder: Encode) -> Write:
     def write(
         wanted: CanonicalRequest, answering: Answering, dialect: BackendDialect, body: bytes
     ) -> tuple[bytes, Usage | None]:
-        chunk = dialect.decode_answer(wanted, body, answering.answer_id)
+        chunk = dialect.decode_answer(wanted, body, answering.id)
         return encoder(wanted, answering).whole(chunk), chunk.usage
 
     return write
@@ -76,7 +77,7 @@ def _write_vectors(
     vectors = dialect.decode_vectors(body)
     if len(vectors.vectors) != len(wanted.inputs):
         raise ValueError("there is not one vector for each input")
-    return encode_embeddings(vectors, wanted.encoding, answering.alias), vectors.usage
+    return encode_embeddings(vectors, wanted.encoding, answering.record.alias), vectors.usage
 
 
 CHAT = Operation("chat", decode_chat, _write_with(_chat_encoder), _chat_encoder)

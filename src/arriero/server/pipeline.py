@@ -7,7 +7,7 @@ Errors are raised and answered by the exchange, which also settles. Nothing is a
 byte of an answer has reached the client.
 """
 
-from functools import partial
+import msgspec
 
 from arriero.base.errors import GatewayError, NoBackend, UnknownModel
 from arriero.core.access import authenticate
@@ -18,7 +18,7 @@ from arriero.core.fleet import Alias, Host, Target, take_lease
 from arriero.core.routing import STRATEGIES, candidates, last_resorts
 from arriero.server.attempt import Attempt, Reader
 from arriero.server.exchange import Exchange
-from arriero.server.operations import Answering, Operation
+from arriero.server.operations import Operation
 from arriero.server.relay import PassthroughRelay, StreamRelay, WholeReader
 from arriero.server.routes import Route, View, find_route, no_route
 from arriero.server.views import show, unknown_alias
@@ -43,7 +43,7 @@ async def serve(exchange: Exchange) -> None:
     if route is None or request.method not in route.methods:
         raise no_route(route, record.path, request.method)
     record.operation = route.name
-    body = await exchange.body()
+    body = exchange.body_at_hand() or await exchange.body()
     operation = route.operation
     if operation is None:
         show(exchange, route)
@@ -53,6 +53,7 @@ async def serve(exchange: Exchange) -> None:
     if alias is None:
         raise unknown_alias(exchange.runtime.fleet, wanted.model)
     record.alias = alias.name
+    exchange.deadline_s = exchange.started_s + alias.total_s
     if adapt(wanted, alias):
         exchange.gateway.metrics.tools_dropped(alias.name)
     if wanted.ignored:
@@ -77,13 +78,10 @@ async def _serve_whole(
     exchange: Exchange, operation: Operation, wanted: CanonicalRequest, alias: Alias
 ) -> None:
     """Reply with a whole answer."""
-    record = exchange.record
-    answering = Answering(exchange.id, int(record.started_unix_s), alias.name)
     tries = Tries(exchange, alias)
     while True:
         target = tries.next()
-        dialect = BACKEND_DIALECTS[target.host.kind]
-        reader = WholeReader(partial(operation.write_whole, wanted, answering, dialect))
+        reader = WholeReader(exchange, operation, wanted, BACKEND_DIALECTS[target.host.kind])
         attempt = _start(exchange, wanted, alias, target, reader, target.timeouts.response_s)
         end = await exchange
         exchange.ongoing = None
@@ -98,13 +96,11 @@ async def _serve_stream(
     exchange: Exchange, operation: Operation, wanted: CanonicalRequest, alias: Alias
 ) -> None:
     """Relay a stream; the exchange speaks for us when it breaks."""
-    record = exchange.record
-    answering = Answering(exchange.id, int(record.started_unix_s), alias.name)
     assert operation.encoder is not None
     tries = Tries(exchange, alias)
     while True:
         target = tries.next()
-        encoder = exchange.encoder = operation.encoder(wanted, answering)
+        encoder = exchange.encoder = operation.encoder(wanted, exchange)
         relay = _relay(exchange, wanted, target, encoder)
         attempt = _start(exchange, wanted, alias, target, relay, target.timeouts.first_token_s)
         end = await exchange
@@ -116,18 +112,14 @@ async def _serve_stream(
         tries.failed(attempt, end)
 
 
-class Tries:
+class Tries(msgspec.Struct, eq=False):
     """Whom to ask next, and what to say when nobody is left."""
 
-    __slots__ = ("_alias", "_exchange", "_last", "_retries", "_tried")
-
-    def __init__(self, exchange: Exchange, alias: Alias) -> None:
-        self._exchange = exchange
-        self._alias = alias
-        self._retries = alias.retries
-        self._tried: list[Host] = []
-        self._last: GatewayError | None = None
-        exchange.deadline_s = exchange.started_s + alias.total_s
+    _exchange: Exchange
+    _alias: Alias
+    _tried: list[Host] = []
+    _failures: int = 0  # those that count against the alias's retries
+    _last: GatewayError | None = None
 
     def next(self) -> Target:
         """Return the next target. Raises the last failure, or NoBackend, when there is none."""
@@ -150,10 +142,10 @@ class Tries:
         error = _error(attempt, end)
         self._last = more_telling(self._last, error)
         if step is Next.RETRY:
-            self._retries -= 1
+            self._failures += 1
         if step is Next.STOP or self._exchange.record.first_token_s >= 0:
             raise error
-        if self._retries < 0:
+        if self._failures > self._alias.retries:
             raise self._last
 
 

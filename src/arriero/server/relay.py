@@ -10,8 +10,9 @@ from typing import Protocol
 import msgspec
 
 from arriero.core.attempts import END_OF_FAILURE, End
-from arriero.wire.canonical import Usage
-from arriero.wire.dialect import AnswerEncoder, Failure, StreamDecoder
+from arriero.server.operations import Answering, Operation
+from arriero.wire.canonical import CanonicalRequest, Usage
+from arriero.wire.dialect import AnswerEncoder, BackendDialect, Failure, StreamDecoder
 from arriero.wire.openai_passthrough import Passthrough
 
 WHOLE_BYTES_MAX = 67_108_864
@@ -28,7 +29,10 @@ class StreamOut(Protocol):
 class WholeReader(msgspec.Struct, eq=False):
     """Collects the body of an answer that is not streamed, and makes the client's of it."""
 
-    write: Callable[[bytes], tuple[bytes, Usage | None]]
+    answering: Answering
+    operation: Operation
+    wanted: CanonicalRequest
+    dialect: BackendDialect
     written: bytes = b""
     usage: Usage | None = None
     failure: Failure | None = None
@@ -52,7 +56,9 @@ class WholeReader(msgspec.Struct, eq=False):
         """All is there: it is an answer if it can be written as one."""
         body = self._body if self._parts is None else b"".join(self._parts)
         try:
-            self.written, self.usage = self.write(body)
+            self.written, self.usage = self.operation.write_whole(
+                self.wanted, self.answering, self.dialect, body
+            )
         except ValueError:
             return End.MALFORMED
         return End.ANSWERED

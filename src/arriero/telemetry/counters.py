@@ -111,9 +111,7 @@ class Counters:
         Token counts are bounded where they are read, in the dialects.
         """
         key = (record.alias, record.operation, record.status, record.outcome)
-        series = self.requests.get(key)
-        if series is None:
-            series = self._new_series(key)
+        series = self.requests.get(key) or self._new_series(key)
         series.count += 1
         series.duration.observe(record.duration_s)
         self.request_bytes += record.request_bytes

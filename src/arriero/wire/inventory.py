@@ -18,7 +18,7 @@ class Listed(msgspec.Struct, frozen=True):
     @property
     def only_embeds(self) -> bool:
         """The model makes embeddings and nothing else."""
-        return "embedding" in self.capabilities and "completion" not in self.capabilities
+        return "completion" not in self.capabilities and "embedding" in self.capabilities
 
 
 class Loaded(msgspec.Struct, frozen=True):

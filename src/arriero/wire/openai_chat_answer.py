@@ -16,11 +16,6 @@ _PLAIN = (
 )
 
 
-def _counts(usage: Usage) -> tuple[int, int, int, int]:
-    total = usage.prompt_tokens + usage.completion_tokens
-    return usage.prompt_tokens, usage.completion_tokens, total, usage.cached_tokens
-
-
 def usage_fields(usage: Usage | None) -> dict[str, object]:
     """Return OpenAI's `usage` object."""
     counted = usage or _NO_USAGE
@@ -93,16 +88,20 @@ class ChatAnswer:
 
     def whole(self, chunk: Chunk) -> bytes:
         """Return the body of a response that is not streamed."""
-        if not (chunk.thinking or chunk.tool_calls) and chunk.logprobs is None:
-            return _PLAIN % (
-                self._id,
-                self._created,
-                self._model,
-                json_text(chunk.content),
-                (chunk.finish_reason or "stop").encode(),
-                *_counts(chunk.usage or _NO_USAGE),
-            )
-        return self._any_whole(chunk)
+        if chunk.thinking or chunk.tool_calls or chunk.logprobs is not None:
+            return self._any_whole(chunk)
+        usage = chunk.usage or _NO_USAGE
+        return _PLAIN % (
+            self._id,
+            self._created,
+            self._model,
+            json_text(chunk.content),
+            (chunk.finish_reason or "stop").encode(),
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.prompt_tokens + usage.completion_tokens,
+            usage.cached_tokens,
+        )
 
     def _any_whole(self, chunk: Chunk) -> bytes:
         message: dict[str, object] = {"role": "assistant"}
