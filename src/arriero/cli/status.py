@@ -56,7 +56,7 @@ def show(page: StatusPage) -> None:
         console.width = WIDTH_ELSEWHERE
     ready = "ready" if page.ready else "not ready: no alias can be routed"
     console.print(f"arriero {page.version}, up {page.uptime_s:.0f} s, {ready}", highlight=False)
-    console.print(f"configuration {page.config_digest}\n", highlight=False)
+    console.print(f"configuration {page.config_digest or '-'}\n", highlight=False)
     backends = _table("backend", "kind", "state", "in flight", "served", "version", "loaded")
     for b in page.backends:
         counts = (str(b.in_flight), str(b.served))
