@@ -140,6 +140,7 @@ async def test_the_status_names_no_address(launch: Launch) -> None:
         assert backend["in_flight"] == 0
         assert MODEL in backend["models"]
     assert [model["name"] for model in status["models"]] == ["llama", EMBED]
+    assert [model["mode"] for model in status["models"]] == [None, "embedding"]
     assert all(target["available"] for target in status["models"][0]["targets"])
 
 

@@ -4,6 +4,7 @@ import msgspec
 
 from arriero import __version__
 from arriero.base.errors import UnknownModel
+from arriero.core.capabilities import only_embeds
 from arriero.core.catalog import is_ready, suggest
 from arriero.core.fleet import Alias, Fleet, Host
 from arriero.server.exchange import JSON, Exchange
@@ -11,6 +12,7 @@ from arriero.server.gateway import Runtime
 from arriero.server.routes import Route, View
 from arriero.telemetry.metrics import CONTENT_TYPE
 from arriero.wire.openai_answer import encode_model
+from arriero.wire.status_page import BackendStatus, ModelStatus, StatusPage, TargetStatus
 
 NOT_READY = 503
 
@@ -56,42 +58,42 @@ def _status(exchange: Exchange) -> bytes:
     """Return the fleet as `arriero status` shows it; addresses stay inside."""
     runtime, gateway = exchange.runtime, exchange.gateway
     now_s = gateway.clock.now_s()
-    return msgspec.json.encode(
-        {
-            "version": __version__,
-            "config_digest": runtime.config.digest,
-            "uptime_s": round(now_s - gateway.started_s, 3),
-            "ready": is_ready(runtime.fleet, now_s),
-            "connections": len(gateway.connections),
-            "leftovers": len(gateway.leftovers),
-            "backends": [_backend(host) for host in runtime.fleet.hosts.values()],
-            "models": [_alias(alias, now_s) for alias in runtime.fleet.aliases.values()],
-        }
+    page = StatusPage(
+        version=__version__,
+        config_digest=runtime.config.digest,
+        uptime_s=round(now_s - gateway.started_s, 3),
+        ready=is_ready(runtime.fleet, now_s),
+        connections=len(gateway.connections),
+        leftovers=len(gateway.leftovers),
+        backends=tuple(_backend(host) for host in runtime.fleet.hosts.values()),
+        models=tuple(_alias(alias, now_s) for alias in runtime.fleet.aliases.values()),
+    )
+    return msgspec.json.encode(page)
+
+
+def _backend(host: Host) -> BackendStatus:
+    return BackendStatus(
+        name=host.name,
+        kind=host.kind,
+        state=host.breaker.state.name.lower(),
+        in_flight=host.in_flight,
+        served=host.served,
+        version=host.version or None,
+        models=tuple(sorted(host.installed)) if host.installed is not None else None,
+        loaded=tuple(sorted(host.resident)),
     )
 
 
-def _backend(host: Host) -> dict[str, object]:
-    return {
-        "name": host.name,
-        "kind": host.settings.kind,
-        "state": host.breaker.state.name.lower(),
-        "in_flight": host.in_flight,
-        "served": host.served,
-        "version": host.version,
-        "models": sorted(host.installed) if host.installed is not None else None,
-        "loaded": sorted(host.resident),
-    }
-
-
-def _alias(alias: Alias, now_s: float) -> dict[str, object]:
-    return {
-        "name": alias.name,
-        "targets": [
-            {
-                "backend": target.host.name,
-                "model": target.model,
-                "available": target.host.has(target.model) and target.host.breaker.may_try(now_s),
-            }
+def _alias(alias: Alias, now_s: float) -> ModelStatus:
+    return ModelStatus(
+        name=alias.name,
+        mode="embedding" if only_embeds(alias) else None,
+        targets=tuple(
+            TargetStatus(
+                backend=target.host.name,
+                model=target.model,
+                available=target.host.has(target.model) and target.host.breaker.may_try(now_s),
+            )
             for target in alias.targets
-        ],
-    }
+        ),
+    )

@@ -31,7 +31,7 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One alias, and what it can be routed to."""
+    """One alias, and what it can be routed to; `mode` is `embedding` where it only embeds."""
 
     name: str
     mode: str | None = None
@@ -39,11 +39,17 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusPage(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole page. `config_digest` is the SHA-256 of the configuration that is in force."""
+    """The whole page.
+
+    `config_digest` is the SHA-256 of the configuration that is in force. `connections` are the
+    clients', `leftovers` the requests whose client left while a backend was still at them.
+    """
 
     version: str
     config_digest: str
     uptime_s: float
     ready: bool
+    connections: int = 0
+    leftovers: int = 0
     backends: tuple[BackendStatus, ...]
     models: tuple[ModelStatus, ...]
