@@ -3,9 +3,9 @@
 import pytest
 
 from arriero.base.errors import Unauthorized
-from arriero.core.access import authenticate, key_digest
+from arriero.core.access import authenticate, padded_key
 
-DIGEST = key_digest(b"sk-master")
+DIGEST = padded_key(b"sk-master")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_where_a_key_may_stand(headers: dict[bytes, bytes], key: bytes | None) -
         with pytest.raises(Unauthorized, match="no API key"):
             authenticate(headers, DIGEST)
     else:
-        assert authenticate(headers, key_digest(key)) == "master"
+        assert authenticate(headers, padded_key(key)) == "master"
 
 
 @pytest.mark.parametrize(
@@ -53,5 +53,12 @@ def test_no_key_is_refused_with_a_way_out() -> None:
     assert "Authorization: Bearer" in (caught.value.hint or "")
 
 
-def test_digests_are_of_one_length_whatever_the_key() -> None:
-    assert len(key_digest(b"")) == len(key_digest(b"x" * 10_000)) == 32
+def test_keys_are_compared_at_one_length() -> None:
+    assert len(padded_key(b"")) == len(padded_key(b"x" * 100)) == 256
+
+
+def test_a_key_of_the_greatest_length_and_one_byte_more() -> None:
+    longest = b"k" * 256
+    assert authenticate({b"x-api-key": longest}, padded_key(longest)) == "master"
+    with pytest.raises(Unauthorized, match="not valid"):
+        authenticate({b"x-api-key": longest + b"k"}, padded_key(longest))

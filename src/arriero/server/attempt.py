@@ -219,9 +219,9 @@ class Attempt(msgspec.Struct, eq=False):
         host = lease.target.host
         mark = RULES[end].mark
         if mark is not None:
-            gateway.metrics.attempt_failed(host.name, end.value)
+            gateway.counters.attempt_failed(host.name, end.value)
             if lease.fail(gateway.clock.now_s(), mark):
-                gateway.metrics.ejected(host.name)
+                gateway.counters.ejected(host.name)
                 gateway.events.warning(
                     "backend ejected", extra={"backend": host.name, "reason": end.value}
                 )

@@ -75,8 +75,8 @@ class ClientConnection(asyncio.Protocol, Swept):
         gateway = self._gateway
         self._quiet_since_s = gateway.clock.now_s()
         gateway.connections.add(self)
-        gateway.metrics.client_connections += 1
-        gateway.metrics.client_connections_total += 1
+        gateway.counters.client_connections += 1
+        gateway.counters.client_connections_total += 1
         if len(gateway.connections) > gateway.runtime.config.server.connections_max:
             self.gone = True
             transport.abort()
@@ -151,7 +151,7 @@ class ClientConnection(asyncio.Protocol, Swept):
         self.gone = True
         gateway = self._gateway
         gateway.connections.discard(self)
-        gateway.metrics.client_connections -= 1
+        gateway.counters.client_connections -= 1
         self._waiting.clear()
         exchange = self._exchange
         if exchange is not None:
@@ -255,12 +255,18 @@ class ClientConnection(asyncio.Protocol, Swept):
         if self._failed is not None or self._lingering:
             return  # nothing is answered after the answer that closes
         request.queued = True
-        if self._exchange is None and not self._waiting and not self.write_paused:
+        idle = self._exchange is None and not self._waiting
+        # uvloop writes, and calls pause_writing, only after it has read all that there is; answers
+        # to a pipeline that is many reads long must not pile up until then.
+        unread = self.write_paused or self._unwritten() > WRITE_BUFFER_HIGH_BYTES
+        if idle and not unread:
             self._begin(request)
             return
         self._waiting.append(request)
-        if self.write_paused or self._is_full():
+        if unread or self._is_full():
             self._pause_reading()
+        if idle:
+            asyncio.get_running_loop().call_soon(self._next)
 
     def _is_full(self) -> bool:
         return len(self._waiting) >= self._gateway.runtime.config.server.pipelined_requests_max
@@ -324,7 +330,7 @@ class ClientConnection(asyncio.Protocol, Swept):
         if self._failed is not None:
             return
         self._failed = error
-        self._gateway.metrics.malformed_requests += 1
+        self._gateway.counters.malformed_requests += 1
         exchange = self._exchange
         if exchange is not None and not exchange.request.complete:
             exchange.body_refused(error)  # its own body is what is malformed

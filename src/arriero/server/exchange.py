@@ -338,9 +338,8 @@ class Exchange(msgspec.Struct, eq=False):
         if not record.outcome:
             record.outcome = "ok" if record.status < STATUS_CLIENT_MIN else "client_error"
         gateway = self.gateway
-        gateway.metrics.requests_open -= 1
-        gateway.metrics.settle(record)
-        gateway.access_log.add(record)
+        gateway.counters.requests_open -= 1
+        gateway.settle(record)
         self._owner.exchange_done(self)
 
 
@@ -351,7 +350,7 @@ def open_exchange(
     clock = gateway.clock
     now_s = clock.now_s()
     answer_id = gateway.ids.next_id()
-    gateway.metrics.requests_open += 1
+    gateway.counters.requests_open += 1
     return Exchange(
         gateway,
         gateway.runtime,

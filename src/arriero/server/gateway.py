@@ -5,8 +5,9 @@ import logging
 from arriero.base.clock import Clock
 from arriero.base.ids import IdSource
 from arriero.config.settings import Config
-from arriero.core.access import key_digest
+from arriero.core.access import padded_key
 from arriero.core.fleet import Fleet, Lease
+from arriero.core.record import Record
 from arriero.fleet.connection import UpstreamConnection
 from arriero.fleet.pool import Pool
 from arriero.telemetry.accesslog import AccessLog
@@ -15,12 +16,13 @@ from arriero.wire.openai_answer import encode_models
 
 LEFTOVER_S_MAX = 60.0
 LEFTOVER_BYTES_MAX = 65_536
+SETTLED_MAX = 256
 
 
 class Runtime:
     """One configuration at work. A reload makes a new one; requests keep the one they began in."""
 
-    __slots__ = ("config", "created_unix_s", "fleet", "master_digest", "models_body", "pools")
+    __slots__ = ("config", "created_unix_s", "fleet", "master_key", "models_body", "pools")
 
     def __init__(
         self, config: Config, fleet: Fleet, pools: dict[str, Pool], created_unix_s: int
@@ -30,7 +32,7 @@ class Runtime:
         self.pools = pools
         self.created_unix_s = created_unix_s
         key = config.access.master_key
-        self.master_digest = key_digest(key.reveal().encode()) if key else None
+        self.master_key = padded_key(key.reveal().encode()) if key else None
         self.models_body = encode_models(list(fleet.aliases), created_unix_s)
 
 
@@ -89,8 +91,8 @@ class Gateway:
     """The data plane's shared state."""
 
     __slots__ = (
-        "access_log", "clock", "connections", "date_line", "draining", "events", "ids",
-        "leftovers", "metrics", "runtime", "started_s",
+        "_settled", "access_log", "clock", "connections", "counters", "date_line", "draining",
+        "events", "ids", "leftovers", "runtime", "started_s",
     )  # fmt: skip
 
     def __init__(
@@ -106,15 +108,41 @@ class Gateway:
         self.ids = ids
         self.access_log = access_log
         self.events = events
-        self.metrics = Metrics(lambda: self.runtime.fleet, lambda: access_log.dropped)
+        self.counters = Metrics(lambda: self.runtime.fleet, lambda: access_log.dropped)
+        self._settled: list[Record] = []
         self.connections: set[Swept] = set()
         self.leftovers: set[Leftover] = set()
         self.draining = False
         self.date_line = b""
         self.started_s = clock.now_s()
 
+    @property
+    def metrics(self) -> Metrics:
+        """The counters with all that was settled until now; `counters` may lag by a batch."""
+        self.count_settled()
+        return self.counters
+
+    def settle(self, record: Record) -> None:
+        """Take a finished request's record; it must not be changed afterwards.
+
+        Records are counted by the batch: one after the other, with the code in the processor's
+        cache, they cost a third of what they cost between two requests.
+        """
+        settled = self._settled
+        settled.append(record)
+        if len(settled) >= SETTLED_MAX:
+            self.count_settled()
+
+    def count_settled(self) -> None:
+        """Count what was settled and hand it to the access log."""
+        settled, self._settled = self._settled, []
+        for record in settled:
+            self.counters.settle(record)
+            self.access_log.add(record)
+
     def sweep(self, now_s: float) -> None:
         """Let every connection and leftover look at the clock; called a few times a second."""
+        self.count_settled()
         for connection in list(self.connections):
             connection.sweep(now_s)
         for leftover in [one for one in self.leftovers if now_s >= one.until_s]:

@@ -39,7 +39,7 @@ async def serve(exchange: Exchange) -> None:
     route, record.path = find_route(request)
     if route is None or not (route.view and _is_public(exchange, route)):
         # Without a key not even the absence of a path is told.
-        record.principal = authenticate(request.headers, exchange.runtime.master_digest)
+        record.principal = authenticate(request.headers, exchange.runtime.master_key)
     if route is None or request.method not in route.methods:
         raise no_route(route, record.path, request.method)
     record.operation = route.name
@@ -54,8 +54,9 @@ async def serve(exchange: Exchange) -> None:
         raise unknown_alias(exchange.runtime.fleet, wanted.model)
     record.alias = alias.name
     exchange.deadline_s = exchange.started_s + alias.total_s
-    if adapt(wanted, alias):
-        exchange.gateway.metrics.tools_dropped(alias.name)
+    plain = type(wanted) is Chat and wanted.text_only and not wanted.tools and wanted.think is None
+    if not plain and adapt(wanted, alias):
+        exchange.gateway.counters.tools_dropped(alias.name)
     if wanted.ignored:
         exchange.tell_ignored(wanted.ignored)
     if operation.encoder is not None and wanted.stream:
