@@ -94,3 +94,17 @@ async def test_a_reader_that_pauses_and_goes_on(running: Running) -> None:
     while not parts[-1].endswith(LAST_CHUNK):
         parts.append(await client.reader.read(1_000_000))
     assert b"".join(parts).count(b'"content":') >= LONG_TOKENS
+
+
+async def test_a_pipeline_whose_answers_nobody_reads(running: Running) -> None:
+    """Requests of 100 bytes make answers of 500; they wait in the client's kernel, not here."""
+    count = 40_000
+    client = await running.connect(receive_bytes=4096)
+    client.write(request("GET", "/v1/models") * count)
+    await until(lambda: running.gateway.connections and running.connection()._read_paused)
+    connection = running.connection()
+    assert connection.write_paused
+    assert connection._unwritten() < WRITE_BUFFER_HIGH_BYTES + READ_BYTES_MAX
+    for _ in range(count):
+        assert (await client.answer()).status == 200
+    assert running.gateway.metrics.client_connections_total == 1

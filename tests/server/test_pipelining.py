@@ -104,6 +104,20 @@ async def test_reading_stops_when_too_many_wait(launch: Launch) -> None:
         assert (await client.answer()).json()["object"] == "model"
 
 
+async def test_many_more_in_one_read_than_may_wait(launch: Launch) -> None:
+    """Reading goes on when they are through, not when one of them is."""
+    running = await launch(server={"pipelined_requests_max": 4})
+    client = await running.connect()
+    client.write(request("POST", "/v1/chat/completions", chat("a")) * 200)
+    await until(lambda: running.gateway.connections and running.connection()._waiting)
+    connection = running.connection()
+    while connection._waiting:
+        assert connection._read_paused == (len(connection._waiting) >= 4)
+        await asyncio.sleep(0)
+    for _ in range(200):
+        assert (await client.answer()).status == 200
+
+
 async def test_a_client_that_leaves_takes_its_pipeline_along(
     client: Client, running: Running
 ) -> None:

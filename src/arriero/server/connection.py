@@ -243,7 +243,9 @@ class ClientConnection(asyncio.Protocol, Swept):
         if request.queued:
             if exchange is not None and exchange.request is request:
                 exchange.body_arrived()
-        elif exchange is None and not (self._waiting or self._lingering or self._failed):
+        elif exchange is None and not (
+            self._waiting or self.write_paused or self._lingering or self._failed
+        ):
             request.queued = True
             self._begin(request)
         else:
@@ -255,18 +257,12 @@ class ClientConnection(asyncio.Protocol, Swept):
         if self._failed is not None or self._lingering:
             return  # nothing is answered after the answer that closes
         request.queued = True
-        idle = self._exchange is None and not self._waiting
-        # uvloop writes, and calls pause_writing, only after it has read all that there is; answers
-        # to a pipeline that is many reads long must not pile up until then.
-        unread = self.write_paused or self._unwritten() > WRITE_BUFFER_HIGH_BYTES
-        if idle and not unread:
+        if self._exchange is None and not self._waiting and not self.write_paused:
             self._begin(request)
             return
         self._waiting.append(request)
-        if unread or self._is_full():
+        if self.write_paused or self._is_full():
             self._pause_reading()
-        if idle:
-            asyncio.get_running_loop().call_soon(self._next)
 
     def _is_full(self) -> bool:
         return len(self._waiting) >= self._gateway.runtime.config.server.pipelined_requests_max
