@@ -251,6 +251,7 @@ class Service:
         for leftover in list(gateway.leftovers):  # also those in pools of before a reload
             leftover.connection.abort()
         await asyncio.sleep(0)
+        gateway.count_settled()  # before the log's last lines are written
 
 
 def _date_line(unix_s: float) -> bytes:

@@ -103,6 +103,7 @@ class Exchange(msgspec.Struct, eq=False):
     done: bool = False
     _body_wanted: bool = False
     _head_sent: bool = False
+    _streaming: bool = False
     _wrote: bool = False
     _coroutine: Coroutine[object, object, None] | None = None
 
@@ -221,7 +222,8 @@ class Exchange(msgspec.Struct, eq=False):
         """Send the head of an event stream, once."""
         if self._head_sent:
             return
-        self._head_sent = True
+        self._head_sent = self._streaming = True
+        self.gateway.counters.streams_open += 1
         self.record.status = 200
         coding = b"Transfer-Encoding: chunked\r\n"
         if self.request.version == "1.0":  # knows no chunks: the close ends the body
@@ -339,6 +341,8 @@ class Exchange(msgspec.Struct, eq=False):
             record.outcome = "ok" if record.status < STATUS_CLIENT_MIN else "client_error"
         gateway = self.gateway
         gateway.counters.requests_open -= 1
+        if self._streaming:
+            gateway.counters.streams_open -= 1
         gateway.settle(record)
         self._owner.exchange_done(self)
 
