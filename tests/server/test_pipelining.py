@@ -104,6 +104,19 @@ async def test_reading_stops_when_too_many_wait(launch: Launch) -> None:
         assert (await client.answer()).json()["object"] == "model"
 
 
+async def test_reading_stops_when_the_bodies_that_wait_are_large(launch: Launch) -> None:
+    running = await launch()
+    running.sims[0].faults.add(Fault(kind=Kind.SLOW, delay_s=0.3, count=1))
+    client = await running.connect()
+    large = chat("x" * 700_000)
+    client.write(request("POST", "/v1/chat/completions", chat("a")))
+    await until(lambda: running.open()["in flight"])
+    client.write(request("POST", "/v1/chat/completions", large) * 3)
+    await until(lambda: running.connection()._read_paused)
+    assert [(await client.answer()).status for _ in range(4)] == [200] * 4
+    assert not running.connection()._read_paused
+
+
 async def test_many_more_in_one_read_than_may_wait(launch: Launch) -> None:
     """Reading goes on when they are through, not when one of them is."""
     running = await launch(server={"pipelined_requests_max": 4})

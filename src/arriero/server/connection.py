@@ -27,6 +27,7 @@ LINGER_QUIET_S = 2.0
 LINGER_S_MAX = 30.0
 CHUNK_OVERHEAD_MAX = 16  # bytes of framing per byte of a chunked body; chunks of one byte need 5
 WRITE_BUFFER_HIGH_BYTES = 65_536
+WAITING_BYTES_MAX = 1_048_576  # of bodies behind the one being answered; reading then pauses
 
 
 class ClientConnection(asyncio.Protocol, Swept):
@@ -226,6 +227,8 @@ class ClientConnection(asyncio.Protocol, Swept):
         if request.received_bytes <= EASY_BODY_BYTES:
             return
         limit = self._gateway.runtime.config.server.body_bytes_max
+        if self._waiting and self._is_full():
+            self._pause_reading()
         if request.received_bytes > limit:
             request.body_parts.clear()
             if self._exchange is not None and self._exchange.request is request:
@@ -265,7 +268,11 @@ class ClientConnection(asyncio.Protocol, Swept):
             self._pause_reading()
 
     def _is_full(self) -> bool:
-        return len(self._waiting) >= self._gateway.runtime.config.server.pipelined_requests_max
+        """Say whether enough requests wait, by their number or by the bytes of their bodies."""
+        waiting = self._waiting
+        most = self._gateway.runtime.config.server.pipelined_requests_max
+        held_bytes = sum(request.received_bytes for request in waiting)
+        return len(waiting) >= most or held_bytes >= WAITING_BYTES_MAX
 
     def _begin(self, request: Request) -> None:
         assert self._transport is not None
