@@ -35,11 +35,11 @@ def machine_line(results: Results) -> str:
 
 
 def overview(results: Results) -> str:
-    """Return the README's table."""
+    """Return the README's chart and table."""
+    image = "![Processor time per request and per chunk, by gateway](docs/img/benchmark.svg)"
     lines = table(results, tables.OVERVIEW, tables.measured(results))
-    return "\n".join(
-        [*lines, "", machine_line(results), "\\* docs/benchmarks.md has a remark on it."]
-    )
+    remark = "\\* docs/benchmarks.md has a remark on it."
+    return "\n".join([image, "", *lines, "", machine_line(results), remark])
 
 
 def full(results: Results) -> str:

@@ -119,6 +119,13 @@ def test_a_broken_link_is_seen(tmp_path: Path) -> None:
     assert broken_links(page) == ["#b", "no.md"]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_tests_named_exist(page: Path) -> None:
+    sources = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", page.read_text())
+    assert not [name for name in named if f"def {name}(" not in sources]
+
+
 def console_commands(text: str) -> list[list[str]]:
     """Return the words of every `$ command` of a page's console blocks."""
     blocks = re.findall(r"^```console\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
