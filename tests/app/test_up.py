@@ -97,6 +97,7 @@ async def test_the_embedded_servers_share_one_alias() -> None:
     backends, (model,) = embedded_fleet(children)
     assert [(b.name, b.url) for b in backends] == [("a", "http://h:1"), ("b", "http://h:2")]
     assert model.name == "smollm2"
+    assert model.max_output_tokens == 512
     assert [route.backend for route in model.routes] == ["a", "b"]
 
 

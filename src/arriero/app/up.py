@@ -21,6 +21,7 @@ from arriero.embedded.package import MODEL_NAME, require_all
 
 EMBEDDED_COUNT: Final = 2
 EMBEDDED_ALIAS: Final = "smollm2"
+EMBEDDED_TOKENS_MAX: Final = 512
 PORTS_TRIED: Final = 20
 PROBE_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.02
@@ -121,10 +122,14 @@ def ollama_fleet(found: FoundOllama) -> tuple[tuple[Backend, ...], tuple[Model, 
 
 
 def embedded_fleet(children: Sequence[Child]) -> tuple[tuple[Backend, ...], tuple[Model, ...]]:
-    """Return the embedded servers as backends of one alias."""
+    """Return the embedded servers as backends of one alias.
+
+    A small model may not find an end, and one server answers one request at a time.
+    """
     backends = tuple(Backend(name=child.name, url=child.url) for child in children)
     routes = tuple(Route(backend=backend.name, model=MODEL_NAME) for backend in backends)
-    return backends, (Model(name=EMBEDDED_ALIAS, routes=routes),)
+    model = Model(name=EMBEDDED_ALIAS, routes=routes, max_output_tokens=EMBEDDED_TOKENS_MAX)
+    return backends, (model,)
 
 
 async def _announce(
