@@ -19,6 +19,8 @@ ROOT = Path(__file__).parent.parent
 CLI_PAGE = ROOT / "docs/cli.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
 
+SOURCES = (ROOT, ROOT / "src/arriero")
+
 PREFACE = """\
 # The command line
 
@@ -124,6 +126,13 @@ def test_tests_named_exist(page: Path) -> None:
     sources = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
     named = re.findall(r"`(test_\w+)`", page.read_text())
     assert not [name for name in named if f"def {name}(" not in sources]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_modules_named_exist(page: Path) -> None:
+    named = re.findall(r"`((?:[a-z]\w*/)+\w+\.py)`", page.read_text())
+    absent = [name for name in named if not any((at / name).exists() for at in SOURCES)]
+    assert [name for name in absent if not name.endswith("/NAME.py")] == []
 
 
 def console_commands(text: str) -> list[list[str]]:
