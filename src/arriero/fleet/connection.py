@@ -12,6 +12,7 @@ import httptools
 from arriero.fleet.errors import UpstreamClosed, UpstreamMalformed
 
 HEAD_BYTES_MAX = 65_536
+SLICE_BYTES = 16_384
 FINAL_STATUS_MIN = 200  # 1xx are interim (RFC 9110, 15.2)
 _LENGTH_GIVEN = re.compile(rb"(?im)^(?:content-length|transfer-encoding)[ \t]*:")
 
@@ -48,8 +49,9 @@ class UpstreamConnection(asyncio.Protocol):
     """A connection that is idle (`sink` is None), busy, or closing."""
 
     __slots__ = (
-        "_complete", "_head", "_headed", "_hung_up", "_keep_alive", "_owner", "_parser", "_pieces",
-        "_read_paused", "gone", "idle_since_s", "sink", "status", "transport", "used",
+        "_backlog", "_complete", "_head", "_headed", "_held", "_hung_up", "_keep_alive", "_owner",
+        "_parser", "_pieces", "_read_paused", "gone", "idle_since_s", "sink", "status",
+        "transport", "used",
     )  # fmt: skip
 
     def __init__(self, owner: ConnectionOwner) -> None:
@@ -67,7 +69,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep_alive = False
         self._pieces: list[bytes] = []
         self._complete = False
-        self._read_paused = False
+        self._read_paused = False  # by the client's pace
+        self._backlog: memoryview | bytes = b""  # of a long read, still to be taken
+        self._held = False  # the transport reads nothing, for either reason
 
     # -- the sender's side
 
@@ -89,14 +93,27 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading: the client cannot take more (back-pressure)."""
-        if not self._read_paused and self.transport is not None and not self.gone:
+        if not self._read_paused:
             self._read_paused = True
-            self.transport.pause_reading()
+            self._hold_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self._read_paused and self.transport is not None and not self.gone:
+        if self._read_paused:
             self._read_paused = False
+            if self._backlog:
+                asyncio.get_running_loop().call_soon(self._deal)
+            else:
+                self._release_reading()
+
+    def _hold_reading(self) -> None:
+        if not self._held and self.transport is not None and not self.gone:
+            self._held = True
+            self.transport.pause_reading()
+
+    def _release_reading(self) -> None:
+        if self._held and not self._read_paused and self.transport is not None and not self.gone:
+            self._held = False
             self.transport.resume_reading()
 
     def hang_up(self) -> None:
@@ -126,7 +143,32 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
 
     def data_received(self, data: bytes) -> None:
-        """Parse one read and pass on what it brought, in one call."""
+        """Pass on what one read brought, but not so much that others have to wait for it."""
+        if len(data) > SLICE_BYTES:
+            self._backlog = memoryview(data)
+            self._hold_reading()
+            self._deal()
+        else:
+            self._take(data)
+
+    def _deal(self) -> None:
+        """Take the next slice of a long read; the loop serves the others in between.
+
+        A read brings up to 256 KB, which are thousands of lines to translate: with a few streams
+        at full speed, a turn of the loop would last for most of a second.
+        """
+        backlog = self._backlog
+        if self.gone or self._read_paused or not backlog:
+            return
+        self._backlog = backlog[SLICE_BYTES:]
+        self._take(bytes(backlog[:SLICE_BYTES]))
+        if self._backlog:
+            asyncio.get_running_loop().call_soon(self._deal)
+        else:
+            self._release_reading()
+
+    def _take(self, data: bytes) -> None:
+        """Parse, and pass on what came in one call."""
         sink = self.sink
         if sink is None:  # nobody asked: the backend is out of step
             self.abort()
@@ -205,7 +247,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self, sink: Sink) -> None:
         self.sink = None
-        if self._keep_alive and not self.gone and not self._hung_up:
+        if self._keep_alive and not (self.gone or self._hung_up or self._backlog):
             self.resume()
             self._owner.on_idle(self)
         else:
