@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from http.client import HTTPException
 
@@ -10,6 +10,7 @@ from benchmarks import machine, measure, stats
 from benchmarks.gateways import Gateway
 from benchmarks.install import NotInstalled, say
 from benchmarks.measure import Entry, Figures, Plan, Subject
+from benchmarks.paths import ROOT
 from benchmarks.ports import NotReady
 from benchmarks.results import Results, Row
 from benchmarks.rig import Mock, Rig, RigBroken
@@ -129,9 +130,18 @@ def results(
                 job=gateway.job,
                 cells=cells.get(gateway.name, {}),
                 not_run=book.not_run.get(gateway.name),
-                facts=dict(entry.installed.facts) if entry is not None else {},
+                facts=_without_root(entry.installed.facts) if entry is not None else {},
                 missing=stats.missing(gateway.name, cells.get(gateway.name, {}), marks),
             )
         )
     settings = {**asdict(plan), "cores": asdict(rig.cores), "tools": dict(rig.tools.versions)}
     return Results(machine.facts(), settings, rows, book.notes, values)
+
+
+def _without_root(facts: Mapping[str, object]) -> dict[str, object]:
+    """Return facts fit to be published: paths from the project's root on."""
+    root = f"{ROOT}/"
+    return {
+        name: fact.removeprefix(root) if isinstance(fact, str) else fact
+        for name, fact in facts.items()
+    }
