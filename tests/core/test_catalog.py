@@ -13,8 +13,12 @@ from arriero.wire.inventory import Listed
 def fleet() -> Fleet:
     routes = tuple(Route(backend=name, model="m:1") for name in ("a", "b"))
     return Fleet(
-        [Backend(name=name, url=f"http://{name}") for name in ("a", "b")],
-        [Model(name="llama3-8b", routes=routes), Model(name="phi3", routes=routes)],
+        [Backend(name=name, url=f"http://{name}") for name in ("a", "b", "other")],
+        [
+            Model(name="llama3-8b", routes=routes),
+            Model(name="phi3", routes=routes),
+            Model(name="apart", routes=(Route(backend="other", model="m:1"),)),
+        ],
         Routing(ejection_s=5.0, ejection_max_s=600.0),
     )
 
@@ -43,16 +47,23 @@ def test_an_ejected_host_makes_nothing_ready_until_it_may_be_tried(fleet: Fleet)
 def test_the_wait_is_that_for_the_first_host(fleet: Fleet, now_s: float, wait_s: int) -> None:
     eject(fleet, "a", 0.0)
     eject(fleet, "b", 3.0)
-    assert retry_after_s(fleet, now_s) == wait_s
+    assert retry_after_s(fleet.aliases["phi3"], now_s) == wait_s
+
+
+def test_other_models_hosts_do_not_count(fleet: Fleet) -> None:
+    eject(fleet, "a", 0.0)
+    eject(fleet, "b", 0.0)
+    take_lease(fleet.aliases["apart"].targets[0], turn=1, now_s=-4.0).fail(-4.0, Cause.SILENT)
+    assert retry_after_s(fleet.aliases["phi3"], 0.0) == 6
 
 
 def test_the_wait_is_at_least_a_second_and_at_most_a_minute(fleet: Fleet) -> None:
-    assert 1 <= retry_after_s(fleet, 0.0) <= 60
+    assert 1 <= retry_after_s(fleet.aliases["phi3"], 0.0) <= 60
     for _ in range(8):
         for name in ("a", "b"):
             eject(fleet, name, fleet.hosts[name].breaker.until_s)
     last_s = max(host.breaker.until_s for host in fleet.hosts.values()) - 600.0
-    assert retry_after_s(fleet, last_s) == 60
+    assert retry_after_s(fleet.aliases["phi3"], last_s) == 60
 
 
 @pytest.mark.parametrize(

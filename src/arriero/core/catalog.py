@@ -2,7 +2,7 @@
 
 import difflib
 
-from arriero.core.fleet import Fleet
+from arriero.core.fleet import Alias, Fleet
 from arriero.core.health import State
 from arriero.core.routing import candidates
 
@@ -16,12 +16,12 @@ def is_ready(fleet: Fleet, now_s: float) -> bool:
     )
 
 
-def retry_after_s(fleet: Fleet, now_s: float) -> int:
-    """Return whole seconds until the first ejected host may be tried again, from 1 to 60."""
+def retry_after_s(alias: Alias, now_s: float) -> int:
+    """Return whole seconds until one of the alias's ejected hosts may be tried, from 1 to 60."""
     waits = [
-        host.breaker.until_s - now_s
-        for host in fleet.hosts.values()
-        if host.breaker.state is not State.AVAILABLE
+        target.host.breaker.until_s - now_s
+        for target in alias.targets
+        if target.host.breaker.state is not State.AVAILABLE
     ]
     return min(max(int(min(waits, default=1.0)) + 1, 1), 60)
 

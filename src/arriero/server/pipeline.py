@@ -159,10 +159,9 @@ def _nobody(exchange: Exchange, alias: Alias) -> GatewayError:
             param="model",
             hint="pull it on a backend; the gateway notices by itself",
         )
-    fleet = exchange.runtime.fleet
     return NoBackend(
         f"every backend of `{alias.name}` is down",
-        retry_after_s=retry_after_s(fleet, exchange.gateway.clock.now_s()),
+        retry_after_s=retry_after_s(alias, exchange.gateway.clock.now_s()),
     )
 
 
