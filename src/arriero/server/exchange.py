@@ -250,7 +250,11 @@ class Exchange(msgspec.Struct, eq=False):
             record.first_token_s = self.gateway.clock.now_s() - self.started_s
             self.begin_stream()
         record.response_bytes += len(data)
-        self._write_events(data)
+        self._wrote = True
+        if self.request.version == "1.0":
+            self._transport.write(data)
+        else:  # `chunked`, spelt out for the hot path
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def end_stream(self, data: bytes) -> None:
         """Send the last events and end the body."""
@@ -261,10 +265,6 @@ class Exchange(msgspec.Struct, eq=False):
         else:
             # An empty chunk would be the last one already, and this one the next response's head.
             self._transport.write(chunked(data) + LAST_CHUNK if data else LAST_CHUNK)
-
-    def _write_events(self, data: bytes) -> None:
-        self._wrote = True
-        self._transport.write(data if self.request.version == "1.0" else chunked(data))
 
     def _connection_line(self) -> bytes:
         request = self.request
@@ -289,7 +289,10 @@ class Exchange(msgspec.Struct, eq=False):
             self._quiet_since_s = now_s
         elif now_s - self._quiet_since_s >= self.runtime.config.server.heartbeat_s:
             self.begin_stream()
-            self._write_events(HEARTBEAT)
+            self._quiet_since_s = now_s
+            self._transport.write(
+                HEARTBEAT if self.request.version == "1.0" else chunked(HEARTBEAT)
+            )
 
     @property
     def write_paused(self) -> bool:
