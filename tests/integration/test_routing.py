@@ -137,3 +137,14 @@ async def test_two_aliases_of_one_model_are_one_model_on_the_host() -> None:
         assert (first.json["model"], second.json["model"]) == ("fast", "slow")
         assert first.text == second.text
         assert a.stats.of(MODEL).loads == 1
+
+
+async def test_a_plain_chat_to_an_alias_for_embeddings_reaches_no_backend() -> None:
+    async with sim() as a:
+        config = settings(a)
+        models = tuple(msgspec.structs.replace(one, mode="embedding") for one in config.models)
+        async with serving(msgspec.structs.replace(config, models=models)) as running:
+            answer = await ask(running.port)
+            assert answer.status == 400
+            assert answer.json["error"]["param"] == "model"
+            assert running.host("a").served == 0

@@ -35,6 +35,8 @@ def adapt(request: CanonicalRequest, alias: Alias) -> bool:
         raise _generates_nothing(alias)
     if not isinstance(request, Chat):
         return False
+    if request.text_only and not request.tools and request.think is None:
+        return False  # there is nothing to adapt in most chats
     if not request.text_only:
         _check_images(request, alias)
     lost_tools = bool(request.tools) and _drop_tools(request, alias)

@@ -54,9 +54,7 @@ async def serve(exchange: Exchange) -> None:
         raise unknown_alias(exchange.runtime.fleet, wanted.model)
     record.alias = alias.name
     exchange.deadline_s = exchange.started_s + alias.total_s
-    # A plain chat has nothing to adapt, and a model that only embeds refuses it by itself.
-    plain = type(wanted) is Chat and wanted.text_only and not wanted.tools and wanted.think is None
-    if not plain and adapt(wanted, alias):
+    if adapt(wanted, alias):
         exchange.gateway.counters.tools_dropped(alias.name)
     if wanted.ignored:
         exchange.tell_ignored(wanted.ignored)
