@@ -5,36 +5,26 @@ alias allows that; the client's sampling parameters; the alias's context and out
 context is never the client's where the alias has one: differing `num_ctx` reload the model.
 """
 
-import msgspec
-
 from arriero.config.settings import Model
 from arriero.wire.canonical import CanonicalRequest, Embedding, Sampling
 from arriero.wire.sampling import HOST_OPTIONS, Options, put_sampling
 
-
-class _WithContext(Sampling, gc=False, omit_defaults=True, rename={"max_tokens": "num_predict"}):
-    num_ctx: int | None = None
-
-
 AnyOptions = Options | Sampling
 _NO_SAMPLING = Sampling()
-_NO_LIMIT = 2**53
 
 
 def options(request: CanonicalRequest, model: Model) -> AnyOptions:
     """Return the `options` of a request; empty when neither side has any."""
-    if model.options or request.model_options:
-        return _merged(request, model)
-    if isinstance(request, Embedding):
-        return {} if model.context is None else {"num_ctx": model.context}
-    sampling = request.sampling
-    if model.context is None and model.max_output_tokens is None:
-        return sampling if sampling != _NO_SAMPLING else {}
-    options = _WithContext(**msgspec.structs.asdict(sampling))
-    options.num_ctx = model.context
-    if model.max_output_tokens is not None:
-        options.max_tokens = min(options.max_tokens or _NO_LIMIT, model.max_output_tokens)
-    return options
+    asked = None if isinstance(request, Embedding) else request.sampling
+    if (  # nobody but the client has a say, and it reads as Ollama's options already
+        asked is not None
+        and asked != _NO_SAMPLING
+        and not (model.options or request.model_options)
+        and model.context is None
+        and model.max_output_tokens is None
+    ):
+        return asked
+    return _merged(request, model)
 
 
 def _merged(request: CanonicalRequest, model: Model) -> Options:
