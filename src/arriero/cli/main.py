@@ -1,7 +1,8 @@
 """The `arriero` command: one module per subcommand, imported when it is asked for.
 
-`arriero NAME` is the function NAME of the module `arriero.cli.NAME`. What one command needs (Rich
-for tables, TLS for a client, the server) costs the others neither start-up time nor memory.
+`arriero NAME` is the function NAME of the module `arriero.cli.NAME`, or the Typer of that name
+where the command has commands of its own. What one command needs (Rich for tables, TLS for a
+client, the server) costs the others neither start-up time nor memory.
 
 Data goes to stdout, words to stderr. Exit codes: 0 good, 1 problems found, 2 wrong use,
 3 cannot tell.
@@ -25,14 +26,23 @@ class LazyGroup(TyperGroup):
         """Return the names in the order of the help page."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002 - Typer's
+    def get_command(
+        self,
+        ctx: Any,  # noqa: ARG002 - Typer's
+        cmd_name: str,
+    ) -> TyperCommand | TyperGroup | None:
         """Return the command of that name, None when there is none."""
         if cmd_name not in COMMANDS:
             return None
+        found = getattr(import_module(f"arriero.cli.{cmd_name}"), cmd_name)
+        if isinstance(found, typer.Typer):
+            group = typer.main.get_group(found)
+            group.name = cmd_name
+            return group
         single = typer.Typer(
             add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
         )
-        single.command(cmd_name)(getattr(import_module(f"arriero.cli.{cmd_name}"), cmd_name))
+        single.command(cmd_name)(found)
         command = typer.main.get_command(single)
         assert isinstance(command, TyperCommand)
         return command
