@@ -6,28 +6,40 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from arriero.config.settings import Backend, BackendKind, Model, Route, Routing
-from arriero.core.fleet import Fleet, Host, Lease, take_lease
+from arriero.core.fleet import Fleet, Lease, take_lease
 from arriero.core.health import Cause, State
-from arriero.wire.inventory import Listed
+from arriero.core.roster import Host
+from arriero.core.routing import open_mask
+from arriero.wire.inventory import Listed, Loaded
 
 NAMES = ("a", "b", "c")
 ROUTING = Routing(failures_max=2, ejection_s=5.0, ejection_max_s=20.0)
 
 
-def backend(name: str, port: int = 1) -> Backend:
-    return Backend(name=name, url=f"http://{name}:{port}")
+def backend(name: str, port: int = 1, slots: int | None = None) -> Backend:
+    return Backend(name=name, url=f"http://{name}:{port}", slots=slots)
 
 
 def model(name: str, *hosts: str) -> Model:
     return Model(name=name, routes=tuple(Route(backend=host, model="m:1") for host in hosts))
 
 
-def new_fleet(known: dict[str, Host] | None = None, routing: Routing = ROUTING) -> Fleet:
+MIXED = Model(  # different models by one name, two of them on one host
+    name="mixed",
+    routes=(
+        Route(backend="a", model="m:1"),
+        Route(backend="a", model="n:1"),
+        Route(backend="b", model="n:1"),
+    ),
+)
+
+
+def new_fleet(previous: Fleet | None = None, routing: Routing = ROUTING) -> Fleet:
     return Fleet(
         [backend(name) for name in NAMES],
-        [model("one", *NAMES), model("two", "c", "b")],
+        [model("one", *NAMES), model("two", "c", "b"), MIXED],
         routing,
-        known,
+        previous,
     )
 
 
@@ -131,7 +143,7 @@ def test_a_reload_keeps_unchanged_hosts_with_their_state() -> None:
     old = new_fleet()
     lease = take(old, "a")
     old.hosts["b"].resident = {}
-    new = Fleet([backend("a"), backend("b", port=2)], [model("one", "a", "b")], ROUTING, old.hosts)
+    new = Fleet([backend("a"), backend("b", port=2)], [model("one", "a", "b")], ROUTING, old)
     assert new.hosts["a"] is old.hosts["a"]
     assert new.hosts["b"] is not old.hosts["b"]
     assert new.hosts["a"].in_flight == 1
@@ -144,14 +156,14 @@ def test_a_reload_does_not_make_new_turns_look_old() -> None:
     for _ in range(1000):
         take(old, "a").succeed()
         take(old, "b").succeed()
-    new = new_fleet(old.hosts)
+    new = new_fleet(old)
     take(new, "a").succeed()
     assert new.hosts["a"].last_turn > new.hosts["b"].last_turn
 
 
 def test_a_reload_brings_its_limits_to_kept_hosts() -> None:
     old = new_fleet()
-    new = new_fleet(old.hosts, Routing(failures_max=1, ejection_s=7.0, ejection_max_s=9.0))
+    new = new_fleet(old, Routing(failures_max=1, ejection_s=7.0, ejection_max_s=9.0))
     assert take(new, "a").fail(0.0, Cause.STATUS)
     assert new.hosts["a"].breaker.until_s == 7.0
 
@@ -181,7 +193,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.out: list[Lease] = []
         self.served: dict[Host, int] = dict.fromkeys(self.fleet.hosts.values(), 0)
 
-    @rule(target=leases, alias=st.sampled_from(["one", "two"]), pick=st.integers(0, 2))
+    @rule(target=leases, alias=st.sampled_from(["one", "two", "mixed"]), pick=st.integers(0, 2))
     def take(self, alias: str, pick: int) -> Lease:
         targets = self.fleet.aliases[alias].targets
         target = targets[pick % len(targets)]
@@ -218,15 +230,25 @@ class LeaseMachine(RuleBasedStateMachine):
     def reachable(self, name: str) -> None:
         self.fleet.hosts[name].breaker.on_reachable(self.now_s)
 
+    @rule(name=st.sampled_from(NAMES), models=st.none() | st.sets(st.sampled_from(["m:1", "n:1"])))
+    def inventory(self, name: str, models: set[str] | None) -> None:
+        host = self.fleet.hosts[name]
+        host.installed = None if models is None else {model: Listed() for model in models}
+        host.resident = {model: Loaded() for model in models or ()}
+
+    @rule(name=st.sampled_from(NAMES))
+    def model_is_missing(self, name: str) -> None:
+        self.fleet.hosts[name].lost("m:1")
+
     @rule(changed=st.sets(st.sampled_from(NAMES)), port=st.integers(1, 3))
     def reload(self, changed: set[str], port: int) -> None:
         old = self.fleet
         backends = [
-            backend(name, port) if name in changed else host.settings
+            backend(name, port, slots=port) if name in changed else host.settings
             for name, host in old.hosts.items()
         ]
         models = [alias.settings for alias in old.aliases.values()]
-        self.fleet = Fleet(backends, models, ROUTING, old.hosts)
+        self.fleet = Fleet(backends, models, ROUTING, old)
         for name, host in self.fleet.hosts.items():
             assert (host is old.hosts[name]) is (host.settings == old.hosts[name].settings)
             self.served.setdefault(host, 0)
@@ -236,6 +258,37 @@ class LeaseMachine(RuleBasedStateMachine):
         for host, served in self.served.items():
             assert host.in_flight == sum(lease.target.host is host for lease in self.out)
             assert host.served == served
+
+    @invariant()
+    def the_masks_say_what_the_objects_say(self) -> None:
+        roster = self.fleet.roster
+        for host in self.served:
+            assert [n for n, level in enumerate(roster.levels) if level & host.bit] == [
+                host.in_flight
+            ]
+            available = host.breaker.state is State.AVAILABLE
+            assert bool(roster.available & host.bit) is available
+            assert bool(roster.withheld & host.bit) is not available
+            for station in host.stations.values():
+                group, bit = station.group, host.bit
+                assert station.running == sum(lease.target.station is station for lease in self.out)
+                assert bool(group.usable & bit) is host.has(station.model)
+                assert bool(group.free & bit) is (station.running < station.slots)
+                assert group.open == group.usable & group.free
+                assert bool(group.resident & bit) is (station.model in host.resident)
+
+    @invariant()
+    def open_hosts_are_those_that_a_look_at_each_target_finds(self) -> None:
+        for alias in self.fleet.aliases.values():
+            found = {
+                target.host
+                for target in alias.targets
+                if target.host.has(target.model)
+                and target.host.breaker.may_try(self.now_s)
+                and target.station.running < target.station.slots
+            }
+            mask = open_mask(alias, self.fleet.roster, self.now_s)
+            assert set(self.fleet.roster.hosts_of(mask)) == found
 
     @invariant()
     def one_probe_is_out_exactly_while_probing(self) -> None:

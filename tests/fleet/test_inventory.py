@@ -6,8 +6,8 @@ import pytest
 from tests.fleet.backends import spawn
 
 from arriero.config.settings import Backend, BackendKind, Routing
-from arriero.core.fleet import Host
 from arriero.core.health import Cause, State
+from arriero.core.roster import Host, Roster
 from arriero.fleet.inventory import Inventory, report_digests
 from arriero.fleet.pool import Pool
 from arriero.testing.clock import LoopClock
@@ -23,7 +23,7 @@ def watched(url: str, kind: BackendKind = "ollama") -> tuple[Host, Inventory, li
     """A host, what looks at it, and whom that ejected."""
     clock = LoopClock()
     backend = Backend(name="a", url=url, kind=kind)
-    host = Host(backend, ROUTING)
+    host = Host(backend, ROUTING, Roster())
     ejected: list[str] = []
     pool = Pool(backend, spawn)
     return host, Inventory(host, pool, ROUTING, clock, ejected.append), ejected
@@ -121,7 +121,7 @@ async def test_an_openai_server_without_a_list_is_believed() -> None:
 
 
 def host_with(name: str, digest: str) -> Host:
-    host = Host(Backend(name=name, url="http://x"), ROUTING)
+    host = Host(Backend(name=name, url="http://x"), ROUTING, Roster())
     host.installed = {"llama3:latest": Listed(digest=digest)}
     return host
 

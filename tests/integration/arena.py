@@ -26,7 +26,7 @@ from arriero.config.settings import (
     Server,
     Timeouts,
 )
-from arriero.core.fleet import Host
+from arriero.core.roster import Host
 from arriero.server.gateway import Gateway
 from arriero.telemetry.events import LOGGER
 from arriero.testing.ollama import OllamaSim, SimModel

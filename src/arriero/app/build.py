@@ -6,7 +6,7 @@ import secrets
 from arriero.app.clock import SystemClock
 from arriero.base.ids import IdSource
 from arriero.config.settings import Config
-from arriero.core.fleet import Fleet, Host
+from arriero.core.fleet import Fleet
 from arriero.fleet.pool import Pool, Spawn
 from arriero.server.gateway import Gateway, Runtime
 from arriero.telemetry.accesslog import AccessLog
@@ -17,11 +17,12 @@ def build_runtime(
     config: Config, clock: SystemClock, spawn: Spawn, previous: Runtime | None = None
 ) -> Runtime:
     """Return a configuration ready to serve; unchanged backends keep state and connections."""
-    known: dict[str, Host] = previous.fleet.hosts if previous else {}
-    fleet = Fleet(config.backends, config.models, config.routing, known)
+    fleet = Fleet(
+        config.backends, config.models, config.routing, previous.fleet if previous else None
+    )
     pools: dict[str, Pool] = {}
     for name, host in fleet.hosts.items():
-        if previous is not None and known.get(name) is host:
+        if previous is not None and previous.fleet.hosts.get(name) is host:
             pools[name] = previous.pools[name]
         else:
             pools[name] = Pool(host.settings, spawn)

@@ -88,13 +88,17 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
-    """One model server. `name` is what logs and metrics call it; `url` has no trailing slash."""
+    """One model server. `name` is what logs and metrics call it; `url` has no trailing slash.
+
+    `slots` is how many requests each of its models may work on at once.
+    """
 
     name: BackendName
     url: Url
     kind: BackendKind = "ollama"
     api_key: Secret | None = None
     connections_max: Count = 1024
+    slots: Count | None = None
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,15 +4,16 @@ import difflib
 
 from arriero.core.fleet import Alias, Fleet
 from arriero.core.health import State
-from arriero.core.routing import candidates
+from arriero.core.routing import usable_mask
 
 
 def is_ready(fleet: Fleet, now_s: float) -> bool:
     """Say whether at least one alias could be routed now, by a host known to have its model."""
+    roster = fleet.roster
     return any(
-        target.host.installed is not None
+        host.installed is not None
         for alias in fleet.aliases.values()
-        for target in candidates(alias, now_s)
+        for host in roster.hosts_of(usable_mask(alias, roster, now_s))
     )
 
 

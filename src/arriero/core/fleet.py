@@ -1,65 +1,50 @@
-"""What is known of the fleet, and the leases by which its use is counted.
+"""Aliases and the targets that serve them, and the leases by which their use is counted.
 
-Theory. A `Host` is one backend. `in_flight` counts the requests it is working on, whatever alias
-they came by: a counter per alias cannot see that a host is busy with another model (LiteLLM's
-fault 4, research 3). The only way to be counted is a `Lease`, and a lease is given back exactly
-once; `in_flight` is therefore always the number of leases that are out.
+Theory. The only way to be counted is a `Lease`, and a lease is given back exactly once: what a host
+and a station count is therefore always the number of leases that are out.
 """
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 import msgspec
 
 from arriero.config.settings import Backend, Model, Route, Routing, Strategy, Timeouts
-from arriero.core.health import Breaker, Cause
-from arriero.wire.inventory import Listed, Loaded, full_name
-
-
-class Host:
-    """One backend as the gateway knows it. Written only by leases and the inventory."""
-
-    __slots__ = (
-        "breaker", "in_flight", "installed", "kind", "last_turn", "name", "resident", "served",
-        "settings", "version",
-    )  # fmt: skip
-
-    def __init__(self, settings: Backend, routing: Routing) -> None:
-        self.settings = settings
-        self.name = settings.name
-        self.kind = settings.kind
-        self.breaker = Breaker(
-            failures_max=routing.failures_max,
-            ejection_s=routing.ejection_s,
-            ejection_max_s=routing.ejection_max_s,
-        )
-        self.in_flight = 0
-        self.served = 0  # leases ever given
-        self.last_turn = 0  # turn of the last lease: least recently used breaks ties
-        self.installed: dict[str, Listed] | None = None  # None: not known yet
-        self.resident: dict[str, Loaded] = {}
-        self.version = ""
-
-    def has(self, model: str) -> bool:
-        """Say whether requests for `model` may go here; unknown inventories are given a chance."""
-        return self.installed is None or model in self.installed
-
-    def __repr__(self) -> str:
-        return f"<Host {self.name} {self.breaker.state.name} in_flight={self.in_flight}>"
+from arriero.core.health import Cause
+from arriero.core.roster import Group, Host, Roster, Station
+from arriero.wire.inventory import full_name
 
 
 class Target(msgspec.Struct, frozen=True, eq=False):
-    """One way to serve an alias: a host, the model's name there, and the route's settings."""
+    """One way to serve an alias: a model on a host, and the route's settings."""
 
-    host: Host
-    model: str
+    station: Station
     weight: float
     timeouts: Timeouts
+
+    @property
+    def host(self) -> Host:
+        """The backend."""
+        return self.station.host
+
+    @property
+    def model(self) -> str:
+        """The model's name there."""
+        return self.station.model
+
+
+class Branch(msgspec.Struct, frozen=True, eq=False):
+    """The targets of one alias that have the same model name: nearly always all of them."""
+
+    group: Group
+    hosts: int  # mask
 
 
 class Alias(msgspec.Struct, frozen=True, eq=False):
     """What clients call a model, with all its targets and the settings that belong to it.
 
-    `strategy`, `retries` and `total_s` are the alias's own or else the gateway's.
+    `strategy`, `retries` and `total_s` are the alias's own or else the gateway's. `by_bit` finds
+    the targets of a host, `weights` are added up along `targets`.
     """
 
     name: str
@@ -68,6 +53,9 @@ class Alias(msgspec.Struct, frozen=True, eq=False):
     strategy: Strategy
     retries: int
     total_s: float
+    branches: tuple[Branch, ...]
+    by_bit: dict[int, tuple[Target, ...]]
+    weights: tuple[float, ...]
 
 
 class Lease(msgspec.Struct, eq=False):
@@ -94,15 +82,17 @@ class Lease(msgspec.Struct, eq=False):
     def _release(self) -> Host:
         assert not self.released, "a lease is released exactly once"
         self.released = True
-        host = self.target.host
-        host.in_flight -= 1
+        station = self.target.station
+        host = station.host
+        host.roster.vacate(station)
         return host
 
 
 def take_lease(target: Target, turn: int, now_s: float) -> Lease:
     """Count one more request on the target's host."""
-    host = target.host
-    host.in_flight += 1
+    station = target.station
+    host = station.host
+    host.roster.occupy(station)
     host.served += 1
     host.last_turn = turn
     return Lease(target, host.breaker.on_try(now_s))
@@ -111,43 +101,49 @@ def take_lease(target: Target, turn: int, now_s: float) -> Lease:
 class Fleet:
     """All hosts and aliases of one configuration."""
 
-    __slots__ = ("aliases", "hosts", "turn")
+    __slots__ = ("aliases", "hosts", "roster", "turn")
 
     def __init__(
         self,
         backends: Iterable[Backend],
         models: Iterable[Model],
         routing: Routing,
-        known: dict[str, Host] | None = None,
+        previous: "Fleet | None" = None,
     ) -> None:
-        """Build the fleet; `known` hosts of an earlier configuration keep their state by name.
+        """Build the fleet; hosts of the `previous` one keep their state by name.
 
-        Turns go on where those hosts left off: counted from zero again, every new lease would look
-        older than the last one before the reload, and all ties would go to a single host.
+        Turns go on where it left off: counted from zero again, every new lease would look older
+        than the last one before the reload, and all ties would go to a single host.
         """
-        self.hosts = {
-            backend.name: _kept_host((known or {}).get(backend.name), backend, routing)
+        self.roster: Roster = previous.roster if previous else Roster()
+        known: dict[str, Host] = previous.hosts if previous else {}
+        self.hosts: dict[str, Host] = {
+            backend.name: _kept_host(known.get(backend.name), backend, routing, self.roster)
             for backend in backends
         }
-        self.turn = max((host.last_turn for host in self.hosts.values()), default=0)
+        self.turn: int = previous.turn if previous else 0
         self.aliases: dict[str, Alias] = {}
         for model in models:
             self.aliases[model.name] = self._alias(model, routing)
 
     def _alias(self, model: Model, routing: Routing) -> Alias:
+        targets = tuple(self._target(route) for route in model.routes)
         return Alias(
             model.name,
             model,
-            tuple(self._target(route) for route in model.routes),
+            targets,
             model.strategy or routing.strategy,
             routing.retries if model.retries is None else model.retries,
             max((route.timeouts.total_s for route in model.routes), default=0.0),
+            _branches(targets),
+            _by_bit(targets),
+            tuple(accumulate(target.weight for target in targets)),
         )
 
     def _target(self, route: Route) -> Target:
         host = self.hosts[route.backend]
-        model = full_name(route.model) if host.settings.kind == "ollama" else route.model
-        return Target(host, model, route.weight, route.timeouts)
+        model = full_name(route.model) if host.kind == "ollama" else route.model
+        return Target(host.station(model), route.weight, route.timeouts)
 
     def next_turn(self) -> int:
         """Return the number of this routing decision."""
@@ -155,10 +151,25 @@ class Fleet:
         return self.turn
 
 
-def _kept_host(old: Host | None, backend: Backend, routing: Routing) -> Host:
+def _branches(targets: tuple[Target, ...]) -> tuple[Branch, ...]:
+    masks: dict[Group, int] = {}
+    for target in targets:
+        group = target.station.group
+        masks[group] = masks.get(group, 0) | target.host.bit
+    return tuple(Branch(group, mask) for group, mask in masks.items())
+
+
+def _by_bit(targets: tuple[Target, ...]) -> dict[int, tuple[Target, ...]]:
+    found: dict[int, tuple[Target, ...]] = {}
+    for target in targets:
+        found[target.host.bit] = (*found.get(target.host.bit, ()), target)
+    return found
+
+
+def _kept_host(old: Host | None, backend: Backend, routing: Routing, roster: Roster) -> Host:
     """Return the old host with the new routing's limits, or a new one if its settings changed."""
     if old is None or old.settings != backend:
-        return Host(backend, routing)
+        return Host(backend, routing, roster)
     old.breaker.set_limits(
         failures_max=routing.failures_max,
         ejection_s=routing.ejection_s,

@@ -17,6 +17,7 @@ EJECTED on SUCCESS): a wedged host may still finish what it had begun.
 What counts as a failure is decided in `attempts`; a client's own bad request never gets here.
 """
 
+from collections.abc import Callable
 from enum import IntEnum
 
 
@@ -45,14 +46,23 @@ class Breaker:
     """One backend's availability. All methods are total; times are monotonic seconds."""
 
     __slots__ = (
-        "_ejection_max_s", "_ejection_s", "_failures_max", "cause", "ejections", "failures",
-        "state", "until_s",
+        "_ejection_max_s", "_ejection_s", "_failures_max", "_on_change", "cause", "ejections",
+        "failures", "state", "until_s",
     )  # fmt: skip
 
-    def __init__(self, *, failures_max: int, ejection_s: float, ejection_max_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        failures_max: int,
+        ejection_s: float,
+        ejection_max_s: float,
+        on_change: Callable[["Breaker"], None] | None = None,
+    ) -> None:
+        """Begin AVAILABLE; `on_change` is told of each change of `state`."""
         self.set_limits(
             failures_max=failures_max, ejection_s=ejection_s, ejection_max_s=ejection_max_s
         )
+        self._on_change = on_change
         self.state = AVAILABLE
         self.failures = 0  # in a row
         self.ejections = 0  # in a row; sets the next ejection's length
@@ -74,7 +84,7 @@ class Breaker:
     def on_try(self, now_s: float) -> bool:
         """Note that a request is being sent; return True when it is the half-open probe."""
         if self.state is _EJECTED and now_s >= self.until_s:
-            self.state = _PROBING
+            self._become(_PROBING)
             return True
         return False
 
@@ -85,7 +95,7 @@ class Breaker:
                 self.failures = 0
                 self.ejections = 0
         elif probe and self.state is _PROBING:
-            self.state = AVAILABLE
+            self._become(AVAILABLE)
             self.failures = 0
             # `ejections` is kept until a success in AVAILABLE: a host that flaps waits longer.
 
@@ -104,7 +114,7 @@ class Breaker:
     def on_abandoned(self, now_s: float, *, probe: bool) -> None:
         """A request ended without a verdict; a probe's place becomes free at once."""
         if probe and self.state is _PROBING:
-            self.state = _EJECTED
+            self._become(_EJECTED)
             self.until_s = now_s
 
     def on_reachable(self, now_s: float) -> None:
@@ -119,5 +129,10 @@ class Breaker:
     def _eject(self, now_s: float) -> None:
         length_s = min(self._ejection_s * 2.0**self.ejections, self._ejection_max_s)
         self.ejections = min(self.ejections + 1, 32)
-        self.state = _EJECTED
+        self._become(_EJECTED)
         self.until_s = now_s + length_s
+
+    def _become(self, state: State) -> None:
+        self.state = state
+        if self._on_change is not None:
+            self._on_change(self)

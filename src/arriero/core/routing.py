@@ -1,79 +1,143 @@
-"""Which host gets a request: one pure function per strategy, and the filter before them all.
+"""Which host gets a request: one pure function per strategy, and the masks before them all.
 
-A strategy sees the candidates in the order of the configuration and returns one of them. Chance
-comes in as a number (`turn`, the count of decisions so far), so that every decision can be
-replayed.
+A strategy is given a mask of hosts that may be asked, which is not empty, and returns a target on
+one of them. Chance comes in as a number (`turn`, the count of decisions so far), so that every
+decision can be replayed. What a decision costs must not grow with the fleet as fast as the fleet
+does, so nobody here looks at every target, but for a shuffle that has no luck.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from bisect import bisect_right
+from collections.abc import Callable
 
-from arriero.core.fleet import Alias, Host, Target
-from arriero.core.health import AVAILABLE, Cause
+from arriero.core.fleet import Alias, Target
+from arriero.core.health import Cause
+from arriero.core.roster import Roster
 
-StrategyFunction = Callable[[Sequence[Target], int], Target]
+StrategyFunction = Callable[[Alias, int, Roster, int], Target]
 
-
-def candidates(alias: Alias, now_s: float, tried: Collection[Host] = ()) -> list[Target]:
-    """Return the targets that may be asked now: model there, not ejected, not yet tried."""
-    found = []
-    for target in alias.targets:  # spelt out, because every request goes through it
-        host = target.host
-        installed = host.installed  # None: not known yet, which is given a chance
-        if installed is not None and target.model not in installed:
-            continue
-        breaker = host.breaker
-        if breaker.state is not AVAILABLE and not breaker.may_try(now_s):
-            continue
-        if not tried or host not in tried:
-            found.append(target)
-    return found
+_TIES_MAX = 16  # how many equals are compared by their last use; a larger fleet gets a sample
+_DRAWS_MAX = 8  # tries of a shuffle before it looks at every target
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: turns in a row come to lie far apart
 
 
-def last_resorts(alias: Alias, tried: Collection[Host]) -> list[Target]:
-    """Return the ejected targets worth asking before a request is given up.
+def usable_mask(alias: Alias, roster: Roster, now_s: float) -> int:
+    """Return the hosts that may be asked: model there, not ejected; their slots may be taken."""
+    mask = 0
+    for branch in alias.branches:
+        mask |= branch.hosts & branch.group.usable
+    return mask & _able(mask, roster, now_s)
+
+
+def open_mask(alias: Alias, roster: Roster, now_s: float) -> int:
+    """Return the hosts that may be asked now: the same, with a free slot."""
+    mask = 0
+    for branch in alias.branches:
+        mask |= branch.hosts & branch.group.open
+    if mask & roster.withheld:
+        return mask & _able(mask, roster, now_s)
+    return mask
+
+
+def _able(mask: int, roster: Roster, now_s: float) -> int:
+    """Return the available hosts and those of `mask` whose ejection is over."""
+    able = roster.available
+    for host in roster.hosts_of(mask & roster.withheld):
+        if host.breaker.may_try(now_s):
+            able |= host.bit
+    return able
+
+
+def last_resorts(alias: Alias, roster: Roster) -> int:
+    """Return the ejected hosts worth asking before a request is given up.
 
     Their processes may be back since, and a refused connection costs a millisecond; a user's
     request costs more. Silent hosts are left out: trying one costs its whole timeout.
     """
-    return [
-        target
-        for target in alias.targets
-        if target.host not in tried
-        and target.host.has(target.model)
-        and target.host.breaker.cause is not Cause.SILENT
-    ]
+    mask = 0
+    for branch in alias.branches:
+        mask |= branch.hosts & branch.group.usable
+    found = 0
+    for host in roster.hosts_of(mask & roster.withheld):
+        if host.breaker.cause is not Cause.SILENT:
+            found |= host.bit
+    return found
 
 
-def least_busy(targets: Sequence[Target], turn: int) -> Target:  # noqa: ARG001 - one signature
+def least_busy(alias: Alias, mask: int, roster: Roster, turn: int) -> Target:
     """Choose the host with the fewest requests in flight over all aliases.
 
     Ties go to a host that has the model loaded, then to the one used longest ago; LiteLLM gives
     every tie to the first entry of the file, so one host does all the work of a quiet day.
     """
-    best = targets[0]
-    fewest = best.host.in_flight
-    for target in targets[1:]:
-        in_flight = target.host.in_flight
-        if in_flight < fewest or (in_flight == fewest and _rank(target) < _rank(best)):
-            best, fewest = target, in_flight
+    tied = mask
+    for level in roster.levels:
+        tied = mask & level
+        if tied:
+            break
+    if tied & (tied - 1):  # more than one
+        warm = 0
+        for branch in alias.branches:
+            warm |= branch.hosts & branch.group.resident
+        tied = _longest_unused(tied & warm or tied, roster, turn)
+    return target_on(alias, tied)
+
+
+def round_robin(alias: Alias, mask: int, roster: Roster, turn: int) -> Target:
+    """Choose the host used longest ago, which visits all in turn even as hosts come and go."""
+    return target_on(alias, _longest_unused(mask, roster, turn))
+
+
+def simple_shuffle(alias: Alias, mask: int, roster: Roster, turn: int) -> Target:  # noqa: ARG001 - one signature
+    """Choose at random by weight; the chance is a hash of the turn, so it can be replayed."""
+    weights, targets = alias.weights, alias.targets
+    if weights[-1]:
+        for draw in range(_DRAWS_MAX):
+            point = _unit_interval(turn, draw) * weights[-1]
+            target = targets[min(bisect_right(weights, point), len(targets) - 1)]
+            if target.host.bit & mask & target.station.group.open:
+                return target
+    return _shuffle_of(_targets_on(alias, mask), turn)
+
+
+def target_on(alias: Alias, bit: int) -> Target:
+    """Return the alias's target on a host; of several, the first that is open."""
+    targets = alias.by_bit[bit]
+    if len(targets) > 1:
+        for target in targets:
+            if target.station.group.open & bit:
+                return target
+    return targets[0]
+
+
+def _longest_unused(mask: int, roster: Roster, turn: int) -> int:
+    """Return the bit of the host used longest ago, among `_TIES_MAX` if there are many more.
+
+    Those are taken from a place that the turn gives, so that nobody is forgotten.
+    """
+    if mask.bit_count() > _TIES_MAX:
+        skipped = turn * _GOLDEN % mask.bit_length()
+        mask = mask >> skipped << skipped or mask
+    hosts = roster.hosts
+    best, oldest = 0, -1
+    for _ in range(_TIES_MAX):
+        bit = mask & -mask
+        if not bit:
+            break
+        mask ^= bit
+        last_turn = hosts[bit.bit_length() - 1].last_turn
+        if oldest < 0 or last_turn < oldest:
+            best, oldest = bit, last_turn
     return best
 
 
-def _rank(target: Target) -> tuple[bool, int]:
-    """Order hosts that are equally busy: those with the model loaded, then the longest unused."""
-    host = target.host
-    return target.model not in host.resident, host.last_turn
+def _targets_on(alias: Alias, mask: int) -> list[Target]:
+    found = [target for target in alias.targets if target.host.bit & mask]
+    return [target for target in found if target.station.group.open & target.host.bit] or found
 
 
-def round_robin(targets: Sequence[Target], turn: int) -> Target:  # noqa: ARG001 - one signature
-    """Choose the host used longest ago, which visits all in turn even as hosts come and go."""
-    return min(targets, key=lambda target: target.host.last_turn)
-
-
-def simple_shuffle(targets: Sequence[Target], turn: int) -> Target:
-    """Choose at random by weight; the chance is a hash of the turn, so it can be replayed."""
-    total = sum(target.weight for target in targets)
-    point = _unit_interval(turn) * total
+def _shuffle_of(targets: list[Target], turn: int) -> Target:
+    # A draw of its own: those before it are known to have hit hosts that may not be asked.
+    point = _unit_interval(turn, _DRAWS_MAX) * sum(target.weight for target in targets)
     for target in targets:
         point -= target.weight
         if point < 0:
@@ -81,10 +145,10 @@ def simple_shuffle(targets: Sequence[Target], turn: int) -> Target:
     return targets[-1]
 
 
-def _unit_interval(turn: int) -> float:
-    """Map a turn to [0, 1) evenly and without visible order (splitmix64's finaliser)."""
+def _unit_interval(turn: int, draw: int) -> float:
+    """Map a turn's draw to [0, 1) evenly and without visible order (splitmix64's finaliser)."""
     mask = 0xFFFFFFFFFFFFFFFF
-    z = (turn * 0x9E3779B97F4A7C15) & mask
+    z = ((turn * (_DRAWS_MAX + 1) + draw) * _GOLDEN) & mask
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
     return float((z ^ (z >> 31)) >> 11) / float(1 << 53)

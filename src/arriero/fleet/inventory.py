@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from arriero.base.clock import Clock
 from arriero.config.settings import Routing
-from arriero.core.fleet import Host
 from arriero.core.health import Cause
+from arriero.core.roster import Host
 from arriero.fleet.errors import UpstreamError
 from arriero.fleet.fetch import fetch
 from arriero.fleet.pool import Pool

@@ -229,5 +229,5 @@ class Attempt(msgspec.Struct, eq=False):
             lease.abandon(gateway.clock.now_s())
         else:
             lease.succeed()
-        if end is End.MISSING_MODEL and host.installed is not None:
-            host.installed.pop(lease.target.model, None)
+        if end is End.MISSING_MODEL:
+            host.lost(lease.target.model)

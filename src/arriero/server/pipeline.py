@@ -14,8 +14,8 @@ from arriero.core.access import authenticate
 from arriero.core.attempts import BUSY_RETRY_AFTER_S, RULES, End, Next, more_telling
 from arriero.core.capabilities import adapt
 from arriero.core.catalog import retry_after_s
-from arriero.core.fleet import Alias, Host, Target, take_lease
-from arriero.core.routing import STRATEGIES, candidates, last_resorts
+from arriero.core.fleet import Alias, Target, take_lease
+from arriero.core.routing import STRATEGIES, last_resorts, open_mask, target_on, usable_mask
 from arriero.server.attempt import Attempt, Reader
 from arriero.server.exchange import Exchange
 from arriero.server.operations import Operation
@@ -117,23 +117,35 @@ class Tries(msgspec.Struct, eq=False):
 
     _exchange: Exchange
     _alias: Alias
-    _tried: list[Host] = []
+    _tried: int = 0  # mask
     _failures: int = 0  # those that count against the alias's retries
     _last: GatewayError | None = None
 
     def next(self) -> Target:
         """Return the next target. Raises the last failure, or NoBackend, when there is none."""
-        alias, tried = self._alias, self._tried
+        alias, tried, fleet = self._alias, self._tried, self._exchange.runtime.fleet
+        roster = fleet.roster
         # The first decision is a few microseconds after the start: that clock reading will do.
         now_s = self._exchange.gateway.clock.now_s() if tried else self._exchange.started_s
-        found = candidates(alias, now_s, tried) or last_resorts(alias, tried)
-        if not found:
-            raise self._last or _nobody(self._exchange, alias)
-        target = found[0]
-        if len(found) > 1:
-            target = STRATEGIES[alias.strategy](found, self._exchange.runtime.fleet.turn)
-        tried.append(target.host)
+        mask = open_mask(alias, roster, now_s) & ~tried
+        if not mask:
+            mask = self._otherwise(now_s)
+        if mask & (mask - 1):
+            target = STRATEGIES[alias.strategy](alias, mask, roster, fleet.turn)
+        else:
+            target = target_on(alias, mask)
+        self._tried = tried | target.station.host.bit
         return target
+
+    def _otherwise(self, now_s: float) -> int:
+        """Return whom to ask when no host is open. Raises if there is nobody."""
+        roster = self._exchange.runtime.fleet.roster
+        if usable_mask(self._alias, roster, now_s) & ~self._tried:
+            raise NoBackend(RULES[End.BUSY].message, retry_after_s=BUSY_RETRY_AFTER_S)
+        mask = last_resorts(self._alias, roster) & ~self._tried
+        if not mask:
+            raise self._last or _nobody(self._exchange, self._alias)
+        return mask
 
     def failed(self, attempt: Attempt, end: object) -> None:
         """Note a failed attempt. Raises its error unless somebody else may be asked."""
@@ -194,7 +206,7 @@ def _start(
     exchange.ongoing = attempt
     record.backend = host.name
     record.attempts += 1
-    if target.model not in host.resident and host.kind == "ollama":
+    if host.kind == "ollama" and not target.station.resident:
         wait_s += target.timeouts.load_s
     attempt.start(now_s + wait_s)
     return attempt
@@ -211,8 +223,6 @@ def _count(exchange: Exchange, usage: Usage | None) -> None:
 def _error(attempt: Attempt, end: End) -> GatewayError:
     """Return what tells the client of a failed attempt, should nobody else answer."""
     rule, failure = RULES[end], attempt.failure
-    if rule.error is NoBackend:
-        return NoBackend(rule.message, retry_after_s=BUSY_RETRY_AFTER_S)
     if rule.error is NoBackend:
         return NoBackend(rule.message, retry_after_s=BUSY_RETRY_AFTER_S)
     if failure is None or rule.error is UnknownModel:

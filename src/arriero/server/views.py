@@ -6,7 +6,8 @@ from arriero import __version__
 from arriero.base.errors import UnknownModel
 from arriero.core.capabilities import only_embeds
 from arriero.core.catalog import is_ready, suggest
-from arriero.core.fleet import Alias, Fleet, Host
+from arriero.core.fleet import Alias, Fleet
+from arriero.core.roster import Host
 from arriero.server.exchange import JSON, Exchange
 from arriero.server.gateway import Runtime
 from arriero.server.routes import Route, View
