@@ -1,0 +1,152 @@
+"""The control node: this machine, with Ansible from the locks, an inventory and a vault."""
+
+import re
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from lab import paths
+from lab.hosts import API, CONTROL_ADDRESS, DC, Host
+from lab.problems import LabProblem, expect
+from lab.shell import Done
+from lab.ssh import USER
+from lab.stage import Stage
+
+RECAP = re.compile(
+    r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)"
+    r"\s+unreachable=(?P<unreachable>\d+)\s+failed=(?P<failed>\d+)",
+    re.MULTILINE,
+)
+PLAY_TIMEOUT_S = 900.0
+
+
+@dataclass(frozen=True)
+class Recap:
+    """What Ansible counted for one host."""
+
+    ok: int
+    changed: int
+    unreachable: int
+    failed: int
+
+
+def parse_recap(output: str) -> dict[str, Recap]:
+    """Return the play recap at the end of a run, by host.
+
+    Raises:
+        LabProblem: There is none, so Ansible did not even begin.
+    """
+    _, found, text = output.rpartition("PLAY RECAP")
+    rows = {
+        match["host"]: Recap(
+            *(int(match[key]) for key in ("ok", "changed", "unreachable", "failed"))
+        )
+        for match in RECAP.finditer(text)
+    }
+    if not found or not rows:
+        raise LabProblem(f"Ansible gave no recap:\n{output[-2000:]}")
+    return rows
+
+
+class Control:
+    """Runs the playbooks of the deployment against the hosts of a stage."""
+
+    def __init__(self, stage: Stage, evidence: Path) -> None:
+        self.stage = stage
+        self.evidence = evidence
+        self.inventory = stage.folder / "inventory" / "lab.ini"
+        self.password_file = stage.folder / "keys" / "vault-password"
+        self.master_key_file = stage.folder / "keys" / "master-key"
+
+    @property
+    def master_key(self) -> str:
+        """The key of this lab's gateway."""
+        return self.master_key_file.read_text(encoding="utf-8")
+
+    def prepare(self) -> None:
+        """Write the inventory, its variables and an encrypted vault with a key of this run."""
+        for path, secret in (
+            (self.password_file, secrets.token_hex(16)),
+            (self.master_key_file, f"sk-{secrets.token_hex(24)}"),
+        ):
+            path.touch(mode=0o600)
+            path.write_text(secret, encoding="utf-8")
+        self.stage.shell.transcript.hide(self.master_key)
+        folder = self.inventory.parent / "group_vars" / "all"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.inventory.write_text(inventory_of(self.stage.hosts), encoding="utf-8")
+        (folder / "main.yml").symlink_to(paths.ANSIBLE / "group_vars" / "all" / "main.yml")
+        # Ansible reads a folder of variables in the order of names, and the last one counts.
+        (folder / "zz-lab.yml").write_text(yaml.safe_dump(self.variables()), encoding="utf-8")
+        vault = folder / "vault.yml"
+        vault.write_text(f"litellm_master_key: {self.master_key}\n", encoding="utf-8")
+        self.tool("ansible-vault", "encrypt", str(vault))
+
+    def variables(self) -> dict[str, object]:
+        """Return what the lab sets otherwise than the deployment's own group variables."""
+        options = " ".join(self.stage.ssh.options)
+        sockets = self.stage.folder / "cp"
+        shared = f"-o ControlMaster=auto -o ControlPersist=60s -o ControlPath={sockets}/%C"
+        sockets.mkdir(exist_ok=True)
+        values: dict[str, object] = {
+            "ansible_user": USER,
+            "ansible_ssh_common_args": options,
+            "ansible_ssh_args": shared,
+            "evidence_dir": str(self.evidence),
+            "gateway_wheelhouse": str(paths.cache() / "wheelhouse"),
+        }
+        if self.stage.kind.name == "model":
+            values["litellm_models"] = [
+                {"name": "smollm2", "provider": "ollama", "model": self.stage.kind.models[0]}
+            ]
+        return values
+
+    def tool(self, name: str, *arguments: str, check: bool = True) -> Done:
+        """Run one of Ansible's programs in the folder of the deployment."""
+        return self.stage.shell.run(
+            [Path(sys.executable).with_name(name), *arguments],
+            folder=paths.ANSIBLE,
+            timeout_s=PLAY_TIMEOUT_S,
+            check=check,
+            env={
+                "HX_VAULT_PASSWORD_FILE": str(self.password_file),
+                "ANSIBLE_FORCE_COLOR": "0",
+                "ANSIBLE_NOCOLOR": "1",
+                "PYTHONWARNINGS": "",
+                "PYTHONDEVMODE": "",
+            },
+        )
+
+    def play(self, name: str, *arguments: str, check: bool = True) -> Done:
+        """Run a playbook; with `check`, no host may be unreachable or have failed."""
+        inventory = ("-i", str(self.inventory))
+        done = self.tool(
+            "ansible-playbook", *inventory, f"playbooks/{name}.yml", *arguments, check=check
+        )
+        if check:
+            for host, recap in parse_recap(done.output).items():
+                expect(recap.failed + recap.unreachable == 0, f"{name}: {host} failed")
+        return done
+
+
+def changed(done: Done) -> int:
+    """Return how many tasks changed something, over all hosts."""
+    return sum(recap.changed for recap in parse_recap(done.output).values())
+
+
+def inventory_of(hosts: tuple[Host, ...]) -> str:
+    """Return the inventory, with the groups of the deployment's own and addresses beside names."""
+    groups: dict[str, list[Host]] = {}
+    for host in hosts:
+        groups.setdefault(host.group, []).append(host)
+    lines = [f"# The lab's hosts, seen from {CONTROL_ADDRESS}; {DC.name} knows their names."]
+    for group, members in groups.items():
+        lines += ["", f"[{group}]"]
+        lines += [f"{host.name} ansible_host={host.address}" for host in members]
+    return "\n".join(lines) + "\n"
+
+
+LIMIT = ("--limit", API.name)
