@@ -144,7 +144,9 @@ def run(options: argparse.Namespace) -> int:
             rows = [report.Row("boot", True, up_s, f"{len(stage.hosts)} hosts up")]  # noqa: FBT003 the field's name is Row's second
             say(report.line(rows[0]))
             control = Control(stage, evidence)
-            if not control.inventory.exists():
+            if control.inventory.exists():
+                control.write_variables()  # of this run's evidence folder
+            else:
                 control.prepare()
             scene = Scene(stage, control, evidence)
             rows += perform(scene, steps)

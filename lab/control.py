@@ -1,7 +1,9 @@
 """The control node: this machine, with Ansible from the locks, an inventory and a vault."""
 
+import hashlib
 import re
 import secrets
+import ssl
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from lab import paths
-from lab.hosts import API, CONTROL_ADDRESS, DC, Host
+from lab.hosts import API, CONTROL_ADDRESS, DC, DOMAIN, PREFIX_BITS, Host
 from lab.problems import LabProblem, expect
 from lab.shell import Done
 from lab.ssh import USER
@@ -76,14 +78,19 @@ class Control:
             path.write_text(secret, encoding="utf-8")
         self.stage.shell.transcript.hide(self.master_key)
         folder = self.inventory.parent / "group_vars" / "all"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
         self.inventory.write_text(inventory_of(self.stage.hosts), encoding="utf-8")
         (folder / "main.yml").symlink_to(paths.ANSIBLE / "group_vars" / "all" / "main.yml")
-        # Ansible reads a folder of variables in the order of names, and the last one counts.
-        (folder / "zz-lab.yml").write_text(yaml.safe_dump(self.variables()), encoding="utf-8")
+        self.write_variables()
         vault = folder / "vault.yml"
         vault.write_text(f"litellm_master_key: {self.master_key}\n", encoding="utf-8")
         self.tool("ansible-vault", "encrypt", str(vault))
+
+    def write_variables(self, **more: object) -> None:
+        """Write the variables anew, with further ones for what follows."""
+        # Ansible reads a folder of variables in the order of names, and the last one counts.
+        path = self.inventory.parent / "group_vars" / "all" / "zz-lab.yml"
+        path.write_text(yaml.safe_dump(self.variables() | more), encoding="utf-8")
 
     def variables(self) -> dict[str, object]:
         """Return what the lab sets otherwise than the deployment's own group variables."""
@@ -98,6 +105,7 @@ class Control:
             "evidence_dir": str(self.evidence),
             "gateway_wheelhouse": str(paths.cache() / "wheelhouse"),
         }
+        values |= preflight_variables(self.stage.ssh.folder / "hx-root-ca.crt", self.evidence)
         if self.stage.kind.name == "model":
             values["litellm_models"] = [
                 {"name": "smollm2", "provider": "ollama", "model": self.stage.kind.models[0]}
@@ -130,6 +138,32 @@ class Control:
             for host, recap in parse_recap(done.output).items():
                 expect(recap.failed + recap.unreachable == 0, f"{name}: {host} failed")
         return done
+
+
+def preflight_variables(authority: Path, evidence: Path) -> dict[str, object]:
+    """Return what the preflight must find, and the netplan file that it enforces."""
+    pem = authority.read_text(encoding="ascii")
+    ethernet = {
+        "dhcp4": False,
+        "dhcp6": False,
+        "link-local": [],
+        "accept-ra": False,
+        "addresses": [f"{API.address}/{PREFIX_BITS}"],
+        "nameservers": {"addresses": [DC.address], "search": [DOMAIN]},
+    }
+    return {
+        "hx_preflight_fqdn": "{{ host_fqdn }}",
+        "hx_preflight_address": "{{ ansible_host }}",
+        "hx_preflight_dns_server": DC.address,
+        "hx_preflight_sso": False,
+        "hx_preflight_ca_sha256": hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest(),
+        "hx_preflight_tls_services": [f"{DC.fqdn}:443"],
+        "hx_preflight_netplan_file": "/etc/netplan/50-hx-static.yaml",
+        "hx_preflight_netplan_config": {
+            "network": {"version": 2, "renderer": "networkd", "ethernets": {"host0": ethernet}}
+        },
+        "hx_preflight_evidence": str(evidence / "api-preflight"),
+    }
 
 
 def changed(done: Done) -> int:
