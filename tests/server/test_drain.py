@@ -1,11 +1,13 @@
 """The graceful end: what is under way is finished, nothing new is taken, and it ends in time."""
 
 import asyncio
+import os
+import socket
 
 import pytest
 from tests.server.client import Answer, Client, chat, request
 from tests.server.conftest import Launch
-from tests.server.running import Running, until
+from tests.server.running import LONG_ANSWER, Running, until
 
 from arriero.testing.ollama import Fault, Kind
 
@@ -82,18 +84,97 @@ async def test_what_waits_in_a_pipeline_is_not_begun(running: Running) -> None:
 
 async def test_idle_connections_close_at_once_and_new_ones_are_refused(running: Running) -> None:
     slow(running, 0.1)
-    idle, silent, halfway = [await running.connect() for _ in range(3)]
+    idle, silent = [await running.connect() for _ in range(2)]
     assert (await idle.ask("GET", "/v1/models")).status == 200
-    halfway.write(b"GET /v1/mo")
     busy = await begun_stream(running)
     running.service.stop()
-    for client in (idle, silent, halfway):
+    for client in (idle, silent):
         assert await client.rest() == b""
     assert running.gateway.metrics.requests_open == 1
     with pytest.raises(ConnectionRefusedError):
         await running.connect()
     assert (await busy.answer()).text == "You said: hello"
     await ended(running)
+
+
+async def test_a_head_that_has_begun_to_arrive_is_served(running: Running) -> None:
+    client = await running.connect()
+    whole = request("GET", "/v1/models")
+    client.write(whole[:9])
+    await until(lambda: running.connection()._head_bytes)
+    running.service.stop()
+    await until(lambda: running.gateway.draining)
+    client.write(whole[9:])
+    answer = await client.answer()
+    assert answer.status == 200
+    assert answer.closes
+    await ended(running)
+
+
+async def test_an_answer_that_the_client_still_reads_is_not_cut_off(running: Running) -> None:
+    """It is complete for the gateway, but not yet out of its buffers."""
+    client = await running.connect(receive_bytes=4096)
+    client.write(request("POST", "/v1/chat/completions", chat("long")))
+    await until(lambda: running.generations() and not running.gateway.metrics.requests_open)
+    assert running.connection()._unwritten()
+    running.service.stop()
+    await until(lambda: running.gateway.draining)
+    assert (await client.answer()).json()["choices"][0]["message"]["content"] == LONG_ANSWER
+    await ended(running)
+
+
+class Heir:
+    """Takes connections as the next process would: by a copy of its file."""
+
+    def __init__(self, running: Running) -> None:
+        self.sockets: list[socket.socket] = []
+        running.gateway.hand_over = self.take
+
+    def take(self, fd: int) -> bool:
+        self.sockets.append(socket.socket(fileno=os.dup(fd)))
+        return True
+
+    async def read(self) -> bytes:
+        """Return what the client of the only connection sends."""
+        (one,) = self.sockets
+        one.settimeout(0)
+        async with asyncio.timeout(10):
+            return await asyncio.get_running_loop().sock_recv(one, 65_536)
+
+    def close(self) -> None:
+        for one in self.sockets:
+            one.close()
+
+
+async def test_a_client_that_waits_is_handed_over_open(running: Running) -> None:
+    heir = Heir(running)
+    client = await running.connect()
+    assert (await client.ask("GET", "/v1/models")).status == 200
+    running.service.stop()
+    await until(lambda: heir.sockets)
+    assert running.task is not None
+    await running.task
+    client.write(b"a request")
+    assert await heir.read() == b"a request"
+    heir.close()
+
+
+async def test_a_stream_that_promised_to_go_on_is_handed_over_at_its_end(running: Running) -> None:
+    """Its head went out before the end began, so the client may send as soon as it has read it."""
+    slow(running)
+    heir = Heir(running)
+    client = await begun_stream(running)
+    head = await client.reader.readuntil(b"\r\n\r\n")
+    assert b"close" not in head
+    running.service.stop()
+    await until(lambda: heir.sockets)
+    stream = await client._chunks()
+    assert stream.endswith(b"data: [DONE]\n\n")
+    client.write(b"a request")
+    assert await heir.read() == b"a request"
+    assert running.task is not None
+    await running.task
+    heir.close()
 
 
 async def test_readiness_says_so(running: Running) -> None:

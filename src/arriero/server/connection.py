@@ -15,8 +15,9 @@ from arriero.base.errors import AmbiguousRequest, GatewayError, HeadersTooLarge,
 from arriero.config.settings import Server
 from arriero.server.exchange import Exchange, Serve, body_too_large, malformed, open_exchange
 from arriero.server.gateway import Gateway, Swept
+from arriero.server.heads import recognise, remember
 from arriero.server.pipeline import serve
-from arriero.server.request import Request
+from arriero.server.request import Request, SeenHead
 
 HEADERS_MAX = 128
 # Below these the limits need not be looked up: the configuration allows no lower ones.
@@ -27,6 +28,7 @@ LINGER_QUIET_S = 2.0
 LINGER_S_MAX = 30.0
 CHUNK_OVERHEAD_MAX = 16  # bytes of framing per byte of a chunked body; chunks of one byte need 5
 WRITE_BUFFER_HIGH_BYTES = 65_536
+STRANGE_HEADS_MAX = 8  # in a row, until heads are no longer expected to come again
 WAITING_BYTES_MAX = 1_048_576  # of bodies behind the one being answered; reading then pauses
 
 
@@ -35,10 +37,9 @@ class ClientConnection(asyncio.Protocol, Swept):
 
     __slots__ = (
         "_client", "_exchange", "_failed", "_fresh", "_gateway", "_head_bytes", "_head_since_s",
-        "_headers",
-        "_linger_since_s", "_lingering", "_parser", "_quiet_since_s", "_read_paused", "_request",
-        "_transport", "_unwritten_bytes", "_upgrade", "_waiting", "_write_paused_since_s", "gone",
-        "write_paused",
+        "_headers", "_linger_since_s", "_lingering", "_parser", "_quiet_since_s", "_read_paused",
+        "_request", "_seen", "_strange_heads", "_transport", "_unwritten_bytes", "_upgrade",
+        "_waiting", "_write_paused_since_s", "gone", "write_paused",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
@@ -61,6 +62,8 @@ class ClientConnection(asyncio.Protocol, Swept):
         self._unwritten_bytes = 0
         self._lingering = False
         self._linger_since_s = 0.0
+        self._seen: SeenHead | None = None
+        self._strange_heads = 0
         self.write_paused = False
         self.gone = False
 
@@ -81,12 +84,41 @@ class ClientConnection(asyncio.Protocol, Swept):
         if len(gateway.connections) > gateway.runtime.config.server.connections_max:
             self.gone = True
             transport.abort()
+        elif gateway.draining:  # accepted in the moment before the listener closed
+            self.drain()
 
     def data_received(self, data: bytes) -> None:
         """Parse one read; whole requests start being answered from within."""
         self._fresh = True
         if self._failed is not None or self._lingering:
             return  # thrown away, see _close_gently
+        if self._exchange is None and self._strange_heads < STRANGE_HEADS_MAX and self._is_idle():
+            self._take_alone(data)
+        else:
+            self._take(data)
+
+    def _is_idle(self) -> bool:
+        """Say whether the next byte begins a request that will be answered at once."""
+        return not (self._head_bytes or self._request or self._waiting or self.write_paused)
+
+    def _take_alone(self, data: bytes) -> None:
+        """Take a read that may be a whole request, with a head that came before."""
+        seen = self._seen
+        if seen is not None:
+            most = self._gateway.runtime.config.server.body_bytes_max
+            request = recognise(seen, data, most)
+            if request is not None:
+                self._strange_heads = 0
+                self._begin(request)
+                return
+        self._strange_heads += 1
+        self._take(data)
+        exchange = self._exchange
+        if exchange is not None and exchange.request.complete and not self._waiting:
+            self._seen = remember(data, exchange.request)
+
+    def _take(self, data: bytes) -> None:
+        """Parse one read."""
         request = self._request
         if request is None or not request.method:
             self._head_bytes += len(data)
@@ -286,13 +318,15 @@ class ClientConnection(asyncio.Protocol, Swept):
         self._fresh = True
         if self.gone:
             return
-        if not exchange.keep_alive or not exchange.request.complete or self._gateway.draining:
+        if not exchange.keep_alive or not exchange.request.complete:
             self._close_gently()
         elif self._waiting:
             # By way of the loop: a deep pipeline of refused requests must not recurse.
             asyncio.get_running_loop().call_soon(self._next)
         elif self._failed is not None:
             self._answer_failure()
+        elif self._gateway.draining:  # and the head of this answer, sent before, did not say so
+            self.drain()
 
     def _next(self) -> None:
         if self.gone or self._lingering or self._exchange is not None or not self._waiting:
@@ -399,9 +433,25 @@ class ClientConnection(asyncio.Protocol, Swept):
             self._refuse(RequestTimeout("the request head did not arrive in time"))
 
     def drain(self) -> None:
-        """The gateway is stopping: close now if nothing is being answered, else afterwards."""
-        if self._exchange is None and not self._waiting and not self._lingering:
-            self.abort()
+        """The gateway is stopping: let go of the client now, or after what is under way.
+
+        A head that has begun to arrive is a request, too: it is served, and its answer says that
+        the connection closes. A client from which nothing came is handed over if somebody takes
+        it; closing would meet the request that it may be sending just now (RFC 9112, 9.5).
+        """
+        transport = self._transport
+        if self._exchange is not None or self._waiting or self._lingering or transport is None:
+            return
+        if self._head_bytes or self._request is not None:
+            return  # _sweep_unasked sees to it that this has an end
+        if self._unwritten():
+            self._close_gently()
+            return
+        link = transport.get_extra_info("socket")
+        if link is not None and transport.get_extra_info("ssl_object") is None:
+            self._pause_reading()
+            self._gateway.hand_over(link.fileno())
+        self.abort()
 
     def _pause_reading(self) -> None:
         if not self._read_paused and self._transport is not None:

@@ -1,6 +1,7 @@
 """What all connections share: the running configuration, and the tools of the trade."""
 
 import logging
+from collections.abc import Callable
 
 from arriero.base.clock import Clock
 from arriero.base.ids import IdSource
@@ -92,7 +93,7 @@ class Gateway:
 
     __slots__ = (
         "_settled", "access_log", "clock", "connections", "counters", "date_line", "draining",
-        "events", "ids", "leftovers", "runtime", "started_s",
+        "events", "hand_over", "ids", "leftovers", "runtime", "started_s",
     )  # fmt: skip
 
     def __init__(
@@ -113,6 +114,8 @@ class Gateway:
         self.connections: set[Swept] = set()
         self.leftovers: set[Leftover] = set()
         self.draining = False
+        # Takes the file number of a connection that a process after this one may go on with.
+        self.hand_over: Callable[[int], bool] = lambda _: False
         self.date_line = b""
         self.started_s = clock.now_s()
 

@@ -18,6 +18,7 @@ from arriero.core.fleet import Alias, Target, take_lease
 from arriero.core.routing import STRATEGIES, last_resorts, open_mask, target_on, usable_mask
 from arriero.server.attempt import Attempt, Reader
 from arriero.server.exchange import Exchange
+from arriero.server.gateway import Runtime
 from arriero.server.operations import Operation
 from arriero.server.relay import PassthroughRelay, StreamRelay, WholeReader
 from arriero.server.routes import Route, View, find_route, no_route
@@ -32,16 +33,26 @@ from arriero.wire.openai_passthrough import Passthrough
 BACKEND_DIALECTS: dict[str, BackendDialect] = {"ollama": OLLAMA, "openai": OPENAI}
 
 
+class Admission(msgspec.Struct, frozen=True, eq=False):
+    """What a head alone decides: where its request goes, and in whose name."""
+
+    runtime: Runtime
+    route: Route
+    path: str
+    principal: str
+
+
 async def serve(exchange: Exchange) -> None:
     """Answer one request."""
-    request, record = exchange.request, exchange.record
-    check_head(request.version, request.headers, request.repeated)
-    route, record.path = find_route(request)
-    if route is None or not (route.view and _is_public(exchange, route)):
-        # Without a key not even the absence of a path is told.
-        record.principal = authenticate(request.headers, exchange.runtime.master_key)
-    if route is None or request.method not in route.methods:
-        raise no_route(route, record.path, request.method)
+    record, seen = exchange.record, exchange.request.seen
+    admission = seen.admitted if seen is not None else None
+    if not isinstance(admission, Admission) or admission.runtime is not exchange.runtime:
+        admission = _admit(exchange)
+        if seen is not None:
+            seen.admitted = admission
+    route = admission.route
+    record.path = admission.path
+    record.principal = admission.principal
     record.operation = route.name
     body = exchange.body_at_hand() or await exchange.body()
     operation = route.operation
@@ -63,6 +74,22 @@ async def serve(exchange: Exchange) -> None:
         await _serve_stream(exchange, operation, wanted, alias)
     else:
         await _serve_whole(exchange, operation, wanted, alias)
+
+
+def _admit(exchange: Exchange) -> Admission:
+    """Check the head and the key. Raises ClientError."""
+    request, runtime = exchange.request, exchange.runtime
+    check_head(request.version, request.headers, request.repeated)
+    route, path = find_route(request)
+    exchange.record.path = path
+    principal = ""
+    if route is None or not (route.view and _is_public(exchange, route)):
+        # Without a key not even the absence of a path is told.
+        principal = authenticate(request.headers, runtime.master_key)
+        exchange.record.principal = principal
+    if route is None or request.method not in route.methods:
+        raise no_route(route, path, request.method)
+    return Admission(runtime, route, path, principal)
 
 
 def _is_public(exchange: Exchange, route: Route) -> bool:

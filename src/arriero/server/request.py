@@ -9,6 +9,20 @@ _SINGLE = frozenset(
 )
 
 
+class SeenHead(msgspec.Struct, eq=False):
+    """A head of which requests may come again: all of it but the figure of Content-Length.
+
+    `admitted` is what the pipeline decided on seeing it, for as long as that holds.
+    """
+
+    before: bytes  # the figure
+    after: bytes
+    method: bytes
+    target: bytes
+    headers: dict[bytes, bytes]
+    admitted: object = None
+
+
 class Request(msgspec.Struct, eq=False):
     """A head, and a body that may still be arriving. Header names are in lower case."""
 
@@ -22,6 +36,7 @@ class Request(msgspec.Struct, eq=False):
     body_parts: list[bytes] = []
     received_bytes: int = 0
     framed_bytes: int = 0  # the same with chunk sizes, extensions and trailers, or less
+    seen: SeenHead | None = None  # its head has come before
     repeated: bytes | None = None  # a field that must not stand twice, and does
     repeats: int = 0  # fields that `headers` does not show, because a later one has their name
     repeats_bytes: int = 0
