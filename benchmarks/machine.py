@@ -5,6 +5,10 @@ import platform
 import time
 from pathlib import Path
 
+from benchmarks.install import call, system_python
+
+_VERSION = "import platform, sys; print(platform.python_version(), 'of', sys.base_prefix)"
+
 
 def _field(path: str, name: str) -> str:
     try:
@@ -26,6 +30,6 @@ def facts() -> dict[str, str | int]:
         "memory": _field("/proc/meminfo", "MemTotal"),
         "kernel": platform.release(),
         "system": _field("/etc/os-release", "PRETTY_NAME"),
-        "python": platform.python_version(),
+        "python": call([system_python(), "-c", _VERSION]).strip(),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
