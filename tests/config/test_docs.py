@@ -25,6 +25,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "`server`": settings.Server,
     "`server: tls`": settings.Tls,
     "`routing`": settings.Routing,
+    "`queue`": settings.Queueing,
     "`access`": settings.Access,
     "`log`": settings.Log,
 }

@@ -184,3 +184,9 @@ def test_default_params_hold_for_entries_that_do_not_say(keyed: Load) -> None:
     (model,) = keyed(text).config.models
     assert model.context == 4096
     assert model.routes[0].timeouts.response_s == 200
+
+
+def test_the_header_that_names_users(keyed: Load) -> None:
+    assert keyed(LIST).config.access.user_header == "X-OpenWebUI-User-Id"
+    said = keyed(LIST + "general_settings: {user_header_name: X-Person}\n").config
+    assert said.access.user_header == "X-Person"

@@ -224,3 +224,8 @@ def test_entry_mistakes(written: str, found: tuple[int, int, str], mistakes: Mis
 
 def test_a_section_without_a_list_is_a_mistake(mistakes: Mistakes) -> None:
     assert mistakes("router_settings: {}") == [(1, 1, "no models: there is nothing to serve")]
+
+
+def test_parallel_requests_are_the_routes_slots(keyed: Load) -> None:
+    model = model_of(keyed(listed(entry("max_parallel_requests: 4"), entry(host="b"))))
+    assert [route.slots for route in model.routes] == [4, None]

@@ -62,7 +62,7 @@ def test_an_empty_key_is_no_key(keyed: Load) -> None:
          [(1, 42, "backend `a` is given twice; the first is in line 1")]),
         ("backends: ['x', 'y']", [(1, 12, "`url` must be an address with its scheme"),
                                   (1, 17, "`url` must be an address with its scheme")]),
-        ("backends: {a: {url: 'http://a:1', slots: 2}}", [(1, 35, "unknown key `slots`")]),
+        ("backends: {a: {url: 'http://a:1', threads: 2}}", [(1, 35, "unknown key `threads`")]),
         ("backends: {a: {url: 'http://a:1', connections_max: 0}}",
          [(1, 52, "`connections_max` must be a whole number from 1 to 1,000,000, not `0`")]),
         ("backends: []", [(1, 1, "no backends: there is nothing to serve")]),

@@ -51,6 +51,50 @@ def take(fleet: Fleet, name: str, now_s: float = 0.0) -> Lease:
 # -- building
 
 
+def slots(fleet: Fleet, host: str, model_name: str = "m:1") -> int:
+    return fleet.hosts[host].stations[model_name].slots
+
+
+def routed(name: str, slots: int | None) -> Model:
+    return Model(name=name, routes=(Route(backend="a", model="m:1", slots=slots),))
+
+
+def test_slots_are_the_routes_or_the_backends() -> None:
+    fleet = Fleet([backend("a", slots=3), backend("b", slots=4)], [routed("one", 5)], ROUTING)
+    assert slots(fleet, "a") == 5
+    fleet = Fleet([backend("a", slots=3)], [routed("one", None)], ROUTING)
+    assert slots(fleet, "a") == 3
+
+
+def test_of_different_slots_for_one_model_the_most_count() -> None:
+    models = [routed("one", 2), routed("two", 6), routed("three", None)]
+    assert slots(Fleet([backend("a", slots=9)], models, ROUTING), "a") == 6
+
+
+def test_a_reload_changes_slots_under_way() -> None:
+    before = Fleet([backend("a", slots=9)], [routed("one", 3)], ROUTING)
+    leases = [take(before, "a") for _ in range(3)]
+    group = before.aliases["one"].branches[0].group
+    assert not group.open
+    after = Fleet([backend("a", slots=9)], [routed("one", 2)], ROUTING, before)
+    assert not group.open, "one beyond the new limit is still at work"
+    leases.pop().succeed()
+    assert not group.open
+    leases.pop().succeed()
+    assert group.open
+    Fleet([backend("a", slots=9)], [routed("one", 1)], ROUTING, after)
+    assert not group.open
+    leases.pop().succeed()
+    assert group.open
+
+
+def test_aliases_that_share_a_station_share_a_cell() -> None:
+    fleet = new_fleet()
+    assert len({alias.cell for alias in fleet.aliases.values()}) == 1
+    apart = Fleet([backend("a"), backend("b")], [model("x", "a"), model("y", "b")], ROUTING)
+    assert len({alias.cell for alias in apart.aliases.values()}) == 2
+
+
 def test_aliases_share_their_hosts() -> None:
     fleet = new_fleet()
     one, two = fleet.aliases["one"], fleet.aliases["two"]

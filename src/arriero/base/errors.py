@@ -203,6 +203,27 @@ class NoBackend(GatewayError):
     retryable = True
 
 
+class QueueFull(GatewayError):
+    """No room to wait; `reason` says for whom: this `principal`, or anybody (`length`)."""
+
+    status = 429
+    code = "queue_full"
+    openai_type = "rate_limit_error"
+    retryable = True
+
+    def __init__(self, message: str, *, reason: str, retry_after_s: int) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.reason = reason
+
+
+class QueueTimeout(GatewayError):
+    """The request waited for a slot until its deadline."""
+
+    status = 503
+    code = "queue_timeout"
+    retryable = True
+
+
 class Draining(GatewayError):
     """This gateway is going down and takes no new work."""
 

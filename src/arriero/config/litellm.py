@@ -94,13 +94,17 @@ def _access(
     reader: Reader, root: Node, general: _Section, settings: _Section, outside: masterkey.Outside
 ) -> Access:
     entry = general.entries.get("master_key")
-    public = settings.given.get("require_auth_for_metrics_endpoint") is False
+    default = Access()
+    access = Access(
+        metrics_public=settings.given.get("require_auth_for_metrics_endpoint") is False,
+        user_header=general.given.get("user_header_name") or default.user_header,
+    )
     if entry is not None and "master_key" not in general.given:
-        return Access(metrics_public=public)
+        return access
     given = general.given.get("master_key")
     place: Place = entry.node if entry else general.place or root
     key = masterkey.find(reader, outside, place, given=given, file=None)
-    return Access(master_key=key, metrics_public=public)
+    return msgspec.structs.replace(access, master_key=key)
 
 
 def _defaults(reader: Reader, router: _Section, settings: _Section) -> Defaults:

@@ -38,8 +38,7 @@ TOP: Final = _told(
 
 ENTRY: Final = _told(
     (_RATE, """
-     rpm tpm itpm otpm max_parallel_requests default_api_key_rpm_limit
-     default_api_key_tpm_limit
+     rpm tpm itpm otpm default_api_key_rpm_limit default_api_key_tpm_limit
      """),
     ("hosts have no order of preference; `weight` counts for simple-shuffle", "order"),
     (_TEXT, """
@@ -105,7 +104,7 @@ GENERAL: Final = _told(
      maximum_spend_logs_retention_interval allow_requests_on_db_unavailable custom_auth
      custom_key_generate key_management_system key_management_settings use_google_kms
      use_azure_key_vault enable_jwt_auth litellm_jwtauth enforce_user_param enforced_params
-     allow_user_auth user_header_name user_header_mappings litellm_key_header_name
+     allow_user_auth user_header_mappings litellm_key_header_name
      disable_master_key_return role_permissions use_redis_transaction_buffer
      infer_model_from_keys default_team_disabled admin_only_routes spend_report_frequency
      """),

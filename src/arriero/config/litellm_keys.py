@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from arriero.config.settings import (
+    Count,
+    HeaderName,
     KeepAlive,
     Mode,
     ModelName,
@@ -41,6 +43,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     stream_timeout: Seconds | None = None
     num_retries: Retries | None = None
     weight: Weight | None = None
+    max_parallel_requests: Count | None = None
     mode: Mode | None = None
     num_ctx: Tokens | None = None
     keep_alive: KeepAlive | None = None
@@ -67,6 +70,7 @@ class GeneralSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     master_key: Secret | None = None
     max_request_size_mb: Megabytes | None = None
+    user_header_name: HeaderName | None = None
 
 
 class LitellmSettings(msgspec.Struct, frozen=True, kw_only=True):

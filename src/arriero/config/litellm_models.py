@@ -235,7 +235,11 @@ def _routes(
             reader.note(each.at, message, "it counts once; use `weight` for a larger share")
             continue
         routes[backend, model] = Route(
-            backend=backend, model=model, weight=weight, timeouts=each.timeouts
+            backend=backend,
+            model=model,
+            weight=weight,
+            slots=each.entry.max_parallel_requests,
+            timeouts=each.timeouts,
         )
     return tuple(routes.values())
 

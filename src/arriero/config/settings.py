@@ -30,6 +30,14 @@ Retries = Annotated[int, Meta(ge=0, le=16)]
 Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
 Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
+# RFC 9110, 5.1; a header is looked up by its name in lower case.
+HeaderName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z",
+        extra={"words": "the name of an HTTP header"},
+    ),
+]
 # What clients and model servers call a model. `words` complete "must be ..." for people.
 ModelName = Annotated[
     str,
@@ -102,11 +110,16 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One place that serves an alias: a backend and the model's name there."""
+    """One place that serves an alias: a backend and the model's name there.
+
+    `slots` overrides the backend's. A model has one number of slots on a backend: where routes of
+    several aliases differ, the largest counts.
+    """
 
     backend: BackendName
     model: ModelName
     weight: Weight = 1.0
+    slots: Count | None = None
     timeouts: Timeouts = Timeouts()
 
 
@@ -177,10 +190,32 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     inventory_timeout_s: Seconds = 5.0
 
 
+class Queueing(msgspec.Struct, frozen=True, kw_only=True):
+    """How long and how many requests wait here for a slot of a backend.
+
+    The deadlines are for each priority class. A request that has waited for `ageing_s` moves up to
+    the next class, so that nothing waits for ever behind more urgent ones.
+    """
+
+    length_max: Count = 4096
+    per_principal_max: Count = 1024
+    ageing_s: Seconds = 30.0
+    interactive_deadline_s: Seconds = 300.0
+    default_deadline_s: Seconds = 300.0
+    embedding_deadline_s: Seconds = 300.0
+    background_deadline_s: Seconds = 300.0
+    embedding_batch_max: Count = 32
+
+
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may call. Without a master key every call is refused."""
+    """Who may call. Without a master key every call is refused.
+
+    A trusted key speaks for many: whom it names in `user_header` is who a request is counted for.
+    """
 
     master_key: Secret | None = None
+    master_key_trusted: bool = True
+    user_header: HeaderName = "X-OpenWebUI-User-Id"
     metrics_public: bool = False
 
 
@@ -199,6 +234,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[Model, ...]
     server: Server = Server()
     routing: Routing = Routing()
+    queue: Queueing = Queueing()
     access: Access = Access()
     log: Log = Log()
     digest: str = ""

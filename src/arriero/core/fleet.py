@@ -10,8 +10,9 @@ from itertools import accumulate
 import msgspec
 
 from arriero.config.settings import Backend, Model, Route, Routing, Strategy, Timeouts
+from arriero.core.cells import cells_of
 from arriero.core.health import Cause
-from arriero.core.roster import Group, Host, Roster, Station
+from arriero.core.roster import Group, Host, Roster, Station, slots_of
 from arriero.wire.inventory import full_name
 
 
@@ -44,7 +45,8 @@ class Alias(msgspec.Struct, frozen=True, eq=False):
     """What clients call a model, with all its targets and the settings that belong to it.
 
     `strategy`, `retries` and `total_s` are the alias's own or else the gateway's. `by_bit` finds
-    the targets of a host, `weights` are added up along `targets`.
+    the targets of a host, `weights` are added up along `targets`. `cell` is the same number for all
+    aliases that compete for slots.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Alias(msgspec.Struct, frozen=True, eq=False):
     branches: tuple[Branch, ...]
     by_bit: dict[int, tuple[Target, ...]]
     weights: tuple[float, ...]
+    cell: int = 0
 
 
 class Lease(msgspec.Struct, eq=False):
@@ -122,23 +125,14 @@ class Fleet:
             for backend in backends
         }
         self.turn: int = previous.turn if previous else 0
-        self.aliases: dict[str, Alias] = {}
-        for model in models:
-            self.aliases[model.name] = self._alias(model, routing)
-
-    def _alias(self, model: Model, routing: Routing) -> Alias:
-        targets = tuple(self._target(route) for route in model.routes)
-        return Alias(
-            model.name,
-            model,
-            targets,
-            model.strategy or routing.strategy,
-            routing.retries if model.retries is None else model.retries,
-            max((route.timeouts.total_s for route in model.routes), default=0.0),
-            _branches(targets),
-            _by_bit(targets),
-            tuple(accumulate(target.weight for target in targets)),
-        )
+        models = tuple(models)
+        ways = [tuple(self._target(route) for route in model.routes) for model in models]
+        _set_slots(models, ways)
+        cells = cells_of([[target.station for target in targets] for targets in ways])
+        self.aliases: dict[str, Alias] = {
+            model.name: _alias(model, targets, routing, cell)
+            for model, targets, cell in zip(models, ways, cells, strict=True)
+        }
 
     def _target(self, route: Route) -> Target:
         host = self.hosts[route.backend]
@@ -149,6 +143,31 @@ class Fleet:
         """Return the number of this routing decision."""
         self.turn += 1
         return self.turn
+
+
+def _alias(model: Model, targets: tuple[Target, ...], routing: Routing, cell: int) -> Alias:
+    return Alias(
+        model.name,
+        model,
+        targets,
+        model.strategy or routing.strategy,
+        routing.retries if model.retries is None else model.retries,
+        max((route.timeouts.total_s for route in model.routes), default=0.0),
+        _branches(targets),
+        _by_bit(targets),
+        tuple(accumulate(target.weight for target in targets)),
+        cell,
+    )
+
+
+def _set_slots(models: Iterable[Model], ways: Iterable[tuple[Target, ...]]) -> None:
+    """Give each station the most slots that any of its routes says, or else its backend's."""
+    said: dict[Station, int] = {}
+    for model, targets in zip(models, ways, strict=True):
+        for route, target in zip(model.routes, targets, strict=True):
+            said[target.station] = max(said.get(target.station, 0), route.slots or 0)
+    for station, slots in said.items():
+        station.set_slots(slots or slots_of(station.host.settings))
 
 
 def _branches(targets: tuple[Target, ...]) -> tuple[Branch, ...]:

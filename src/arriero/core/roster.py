@@ -62,6 +62,11 @@ class Station:
         group.set_free(host.bit, free=True)
         self.look()
 
+    def set_slots(self, slots: int) -> None:
+        """Change the slots, as a reload does; requests beyond them finish first."""
+        self.slots = slots
+        self.group.set_free(self.host.bit, free=self.running < slots)
+
     def look(self) -> None:
         """Take over what the host knows of the model."""
         host = self.host
