@@ -3,17 +3,20 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from email.utils import formatdate
+from typing import Any
 
 import uvloop
 
 from arriero import __version__
 from arriero.app.build import build_gateway, build_runtime
 from arriero.app.clock import SystemClock
-from arriero.app.notify import notify
+from arriero.app.notify import barrier, feed_watchdog, notify, reloading, watchdog_interval_s
+from arriero.app.sockets import Sockets, adopt, hand_over, inherited
 from arriero.app.tls import keep_fresh, load_context
 from arriero.config.problems import ConfigError
 from arriero.config.settings import Config
@@ -34,10 +37,18 @@ Reload = Callable[[], Config]
 class Service:
     """One running gateway."""
 
-    def __init__(self, config: Config, reload: Reload | None = None) -> None:
-        """Prepare to serve `config`; `reload` reads it anew and raises what it raises."""
+    def __init__(
+        self, config: Config, reload: Reload | None = None, sockets: Sockets | None = None
+    ) -> None:
+        """Prepare to serve `config`; `reload` reads it anew and raises what it raises.
+
+        `sockets` are what a supervisor handed over; a listener among them replaces the address of
+        the configuration.
+        """
         self._config = config
         self._reload = reload
+        self._sockets = sockets or Sockets()
+        self._announced = False
         self._clock = SystemClock()
         self._log = events.configure(config.log.level)
         self._stop = asyncio.Event()
@@ -88,10 +99,13 @@ class Service:
         self._keep(self._sweep(gateway))
         self._keep(log_sink.run(gateway.access_log, config.log.flush_interval_s))
         self._keep(looplag.run(gateway.metrics, self._clock))
+        watchdog_s = watchdog_interval_s()
+        if watchdog_s is not None:
+            self._keep(feed_watchdog(watchdog_s))
         if config.server.tls is not None and self._tls is not None:
             self._keep(keep_fresh(config.server.tls, self._tls))
         self._watch_backends(gateway.runtime, previous=None)
-        await self._listen(server)
+        await self._listen(gateway, server)
         with self._signals(sink):
             self.listening.set()
             self._keep(self._announce(gateway))
@@ -118,22 +132,31 @@ class Service:
         if settings.tls is not None:
             self._tls = load_context(settings.tls)
         gateway.date_line = _date_line(self._clock.unix_s())
+        gateway.hand_over = hand_over
+        listener = self._sockets.listener
+        where: dict[str, Any] = {"sock": listener}
+        if listener is None:
+            where = {"host": settings.host, "port": settings.port, "reuse_address": True}
         return await asyncio.get_running_loop().create_server(
             lambda: ClientConnection(gateway),
-            settings.host,
-            settings.port,
             ssl=self._tls,
             backlog=BACKLOG,
-            reuse_address=True,
             start_serving=False,
+            **where,
         )
 
-    async def _listen(self, server: asyncio.Server) -> None:
+    async def _listen(self, gateway: Gateway, server: asyncio.Server) -> None:
         await server.start_serving()
-        self.port = server.sockets[0].getsockname()[1]
+        address = server.sockets[0].getsockname()
+        host, self.port = address[:2] if isinstance(address, tuple) else (address, 0)
+        if self._sockets.listener is None:
+            host = self._config.server.host  # as it was written, perhaps a name
+        adopted = await adopt(
+            self._sockets, lambda: ClientConnection(gateway), plain=self._tls is None
+        )
         self._log.info(
             "listening",
-            extra={"host": self._config.server.host, "port": self.port, "version": __version__},
+            extra={"host": host, "port": self.port, "version": __version__, "adopted": adopted},
         )
 
     async def _announce(self, gateway: Gateway) -> None:
@@ -144,6 +167,7 @@ class Service:
             "ready", extra={"after_s": round(self._clock.now_s() - gateway.started_s, 3)}
         )
         notify("READY=1")
+        self._announced = True
 
     def _watch_backends(self, runtime: Runtime, previous: Runtime | None) -> None:
         """Start an inventory for each new backend, and end those of backends that are gone."""
@@ -195,7 +219,7 @@ class Service:
         if self._reload is None:
             return
         gateway = self.gateway
-        notify("RELOADING=1")
+        reloading(self._clock.now_s())
         try:
             config = self._reload()
         except (ConfigError, OSError) as error:
@@ -204,7 +228,8 @@ class Service:
         else:
             self._swap(gateway, config)
             gateway.metrics.reloaded(ok=True)
-        notify("READY=1")
+        if self._announced:  # else no alias could be routed yet, and _announce will tell
+            notify("READY=1")
 
     def _swap(self, gateway: Gateway, config: Config) -> None:
         previous = gateway.runtime
@@ -231,6 +256,7 @@ class Service:
             async with asyncio.timeout(limit_s):
                 while gateway.connections:  # noqa: ASYNC110 - polled
                     await asyncio.sleep(READY_POLL_S)
+        barrier()  # or systemd may never look at what it was handed
         self._log.info("stopped", extra={"unfinished": gateway.metrics.requests_open})
 
     async def _close(self, gateway: Gateway, server: asyncio.Server) -> None:
@@ -260,10 +286,14 @@ def _date_line(unix_s: float) -> bytes:
 
 
 def run(config: Config, reload: Reload | None = None) -> None:
-    """Serve `config` on a new event loop until SIGTERM or SIGINT."""
+    """Serve `config` on a new event loop until SIGTERM or SIGINT.
+
+    Raises OSError and TlsUnusable, as `Service.run`, and SocketsUnusable.
+    """
+    sockets = inherited(os.environ)
 
     async def main() -> None:
-        await Service(config, reload).run()
+        await Service(config, reload, sockets).run()
 
     logging.captureWarnings(capture=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

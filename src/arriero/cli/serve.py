@@ -7,6 +7,7 @@ import typer
 
 from arriero.app.configfile import read_config
 from arriero.app.run import run
+from arriero.app.sockets import SocketsUnusable
 from arriero.app.tls import TlsUnusable
 from arriero.cli.access import fail
 from arriero.config.problems import ConfigError
@@ -39,6 +40,9 @@ def serve(
         run(first, load)
     except TlsUnusable as error:
         fail(f"cannot use the certificate: {error}", "server.tls names two PEM files", code=1)
+    except SocketsUnusable as error:
+        hint = "the unit's .socket has one ListenStream=; systemctl show names both"
+        fail(f"cannot serve the sockets that systemd handed over: {error}", hint, code=1)
     except OSError as error:
         if error.filename is not None:  # only the access log is opened by its name
             fail(f"cannot write the access log: {error}", "log.access, or its folder", code=1)
