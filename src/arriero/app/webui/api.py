@@ -26,6 +26,7 @@ from arriero.app.webui.trouble import Trouble
 
 OK = 200
 REFUSED = (401, 403)
+TOO_MANY = 429  # Open WebUI counts sign-ins, good ones too.
 CALL_TIMEOUT_S = 60.0
 CHAT_TOKENS_MAX = 16
 HINT_ADMIN = "the account must be an administrator's; --email and --password-file, or --token-file"
@@ -99,6 +100,9 @@ class OpenWebUI:
         exchange = self._endpoint.call("POST", "/api/v1/auths/signin", body=body)
         if exchange.status in (400, *REFUSED):
             raise Trouble(f"{self.url} refuses {email}: {said(exchange)}", HINT_ADMIN, code=2)
+        if exchange.status == TOO_MANY:
+            hint = "wait three minutes, or give an API key: --token-file FILE"
+            raise Trouble(f"{self.url} lets nobody sign in so often", hint)
         self._token = self._decoded(exchange, Token).token
 
     def version(self) -> str:

@@ -66,9 +66,9 @@ def plan_canary(
             "arriero webui rollback first, or --snapshot FILE for a second one",
             code=2,
         )
+    connections = webui.connections()  # First, as it tells who is no administrator.
     aliases = chosen(webui.verify(url, asked.key), embedding_aliases(gateway, asked.key), asked)
     default = asked.default or aliases[0]
-    connections = webui.connections()
     key, notes = choose_key(gateway, connections, asked)
     position = connections.position(url)
     known = None if position is None else connections.config(position).get("prefix_id") or ""
