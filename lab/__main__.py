@@ -135,13 +135,14 @@ def run(options: argparse.Namespace) -> int:
     """Play the story; the exit code is 0 for GO and 1 for NO-GO."""
     steps = chosen(options)
     began = time.monotonic()
+    needs.require(Shell(Transcript()))
     with only_one():
         evidence = evidence_folder()
         shell = Shell(Transcript(evidence / "transcript.txt"))
-        needs.require(shell)
         with the_stage(shell, options) as stage:
             up_s = time.monotonic() - began
-            rows = [report.Row("boot", True, up_s, f"{len(stage.hosts)} hosts up")]  # noqa: FBT003 the field's name is Row's second
+            note = f"{len(stage.hosts)} hosts up"
+            rows = [report.Row("boot", passed=True, duration_s=up_s, note=note)]
             say(report.line(rows[0]))
             control = Control(stage, evidence)
             if control.inventory.exists():
@@ -164,11 +165,16 @@ def _raise_exit(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
 
+def catch_signals() -> None:
+    """Let a signal end the run as an exception does, so that everything made is undone."""
+    for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(name, _raise_exit)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Do what was asked for."""
     options = parse(arguments)
-    for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(name, _raise_exit)
+    catch_signals()
     os.umask(0o022)
     try:
         if options.action == "steps":

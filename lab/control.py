@@ -77,20 +77,21 @@ class Control:
             path.touch(mode=0o600)
             path.write_text(secret, encoding="utf-8")
         self.stage.shell.transcript.hide(self.master_key)
-        folder = self.inventory.parent / "group_vars" / "all"
-        folder.mkdir(parents=True)
+        folder = self.inventory.parent / "group_vars"
+        copy_links(paths.ANSIBLE / "group_vars", folder)
         self.inventory.write_text(inventory_of(self.stage.hosts), encoding="utf-8")
-        (folder / "main.yml").symlink_to(paths.ANSIBLE / "group_vars" / "all" / "main.yml")
         self.write_variables()
-        vault = folder / "vault.yml"
+        vault = folder / "all" / "vault.yml"
         vault.write_text(f"litellm_master_key: {self.master_key}\n", encoding="utf-8")
         self.tool("ansible-vault", "encrypt", str(vault))
 
     def write_variables(self, **more: object) -> None:
         """Write the variables anew, with further ones for what follows."""
-        # Ansible reads a folder of variables in the order of names, and the last one counts.
-        path = self.inventory.parent / "group_vars" / "all" / "zz-lab.yml"
-        path.write_text(yaml.safe_dump(self.variables() | more), encoding="utf-8")
+        text = yaml.safe_dump(self.variables() | more)
+        # Ansible reads a folder of variables in the order of names, and the last one counts; but
+        # any group's come before those of `all`, so that every group gets them.
+        for folder in (self.inventory.parent / "group_vars").iterdir():
+            (folder / "zz-lab.yml").write_text(text, encoding="utf-8")
 
     def variables(self) -> dict[str, object]:
         """Return what the lab sets otherwise than the deployment's own group variables."""
@@ -138,6 +139,15 @@ class Control:
             for host, recap in parse_recap(done.output).items():
                 expect(recap.failed + recap.unreachable == 0, f"{name}: {host} failed")
         return done
+
+
+def copy_links(source: Path, target: Path) -> None:
+    """Make the same folders of group variables, with links to the files; secrets stay behind."""
+    for file in source.rglob("*.yml"):
+        link = target / file.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if file.name != "vault.yml":
+            link.symlink_to(file)
 
 
 def preflight_variables(authority: Path, evidence: Path) -> dict[str, object]:

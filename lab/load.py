@@ -145,6 +145,12 @@ def wait_for_answers(count: Count, more: int) -> None:
         time.sleep(0.05)
 
 
+def expect_none_failed(count: Count) -> None:
+    """Raise `CheckFailed` with the first failures, if there are any."""
+    shown = "\n".join(count.failures[:5])
+    expect(not count.failures, f"{len(count.failures)} of the requests failed:\n{shown}")
+
+
 @contextmanager
 def under_load(
     target: Target, *, clients: int = 6, settle: int = 20, pause_s: float = 0.02
@@ -166,14 +172,14 @@ def under_load(
         for thread in threads:
             thread.start()
         wait_for_answers(count, settle)
+        expect_none_failed(count)
         yield count
         wait_for_answers(count, settle)
     finally:
         stop.set()
         for thread in threads:
             thread.join(REQUEST_TIMEOUT_S + 5)
-    shown = "\n".join(count.failures[:5])
-    expect(not count.failures, f"{len(count.failures)} of the requests failed:\n{shown}")
+    expect_none_failed(count)
 
 
 def told(count: Count) -> str:

@@ -6,17 +6,17 @@ The short story has the simulated Ollama (`arriero.testing`), the full one a rea
 """
 
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import paths
 from lab.files import enable, put
-from lab.rootfs import Layers, digest
+from lab.pylayer import venv_layer
+from lab.rootfs import Layers
 from lab.shell import Shell
 
-VENV = "/opt/model-server"
+VENV = "/opt/ollama"
 SOURCE = "/usr/local/lib/model-server"
 CACHE = "/var/lib/ollama"
 # The names of the specification, which the simulation can have, and the real model's own.
@@ -74,20 +74,7 @@ REAL = Kind("model", ("embedded.txt", "weights.txt"), "arriero.embedded", (REAL_
 
 def layer(shell: Shell, layers: Layers, base: Path, kind: Kind) -> Path:
     """Return the layer with the Python packages that this kind of server needs."""
-    locks = [paths.REPOSITORY / "requirements" / name for name in kind.locks]
-    key = digest(base.name, UNIT, *(lock.read_text(encoding="utf-8") for lock in locks))
-
-    def make(folder: Path) -> None:
-        wheels = folder.with_name(f"{folder.name}.wheels")
-        try:
-            for lock in locks:
-                _download(shell, lock, wheels)
-            with layers.on_top([base], folder) as root:
-                _install(layers, root, wheels)
-        finally:
-            shutil.rmtree(wheels, ignore_errors=True)
-
-    return layers.get(f"ollama-{kind.name}", key, make)
+    return venv_layer(shell, layers, base, f"{VENV}-{kind.name}", kind.locks)
 
 
 def lay(root: Path, kind: Kind) -> None:
@@ -95,23 +82,9 @@ def lay(root: Path, kind: Kind) -> None:
     ignore = shutil.ignore_patterns("__pycache__")
     target = root / SOURCE.lstrip("/") / "arriero"
     shutil.copytree(paths.REPOSITORY / "src" / "arriero", target, ignore=ignore)
-    program = PROGRAM.format(source=SOURCE, cache=CACHE, venv=VENV, command=kind.command)
+    program = PROGRAM.format(
+        source=SOURCE, cache=CACHE, venv=f"{VENV}-{kind.name}", command=kind.command
+    )
     put(root, "/usr/local/bin/ollama", program, 0o755)
     put(root, "/etc/systemd/system/ollama.service", UNIT)
     enable(root, "ollama.service")
-
-
-def _download(shell: Shell, lock: Path, wheels: Path) -> None:
-    argv: list[str | Path] = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps"]
-    argv += ["--only-binary=:all:", "--python-version=3.11", "--implementation=cp"]
-    argv += [f"--platform=manylinux_2_{minor}_x86_64" for minor in (36, 35, 34, 28, 27, 17, 12)]
-    argv += ["--platform=manylinux2014_x86_64", "--platform=linux_x86_64"]
-    argv += ["--require-hashes", "--requirement", lock, "--dest", wheels]
-    shell.run(argv, timeout_s=900)
-
-
-def _install(layers: Layers, root: Path, wheels: Path) -> None:
-    script = (
-        f"python3 -m venv {VENV} && {VENV}/bin/pip --quiet install --no-index --no-deps /mnt/*.whl"
-    )
-    layers.run_in(root, "/bin/bash", "-euc", script, binds=[f"{wheels}:/mnt"])
