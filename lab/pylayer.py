@@ -32,10 +32,8 @@ def venv_layer(shell: Shell, layers: Layers, base: Path, venv: str, locks: Seque
         try:
             for file in files:
                 _download(shell, file, wheels)
-            script = (
-                f"python3 -m venv {venv}"
-                f" && {venv}/bin/pip --quiet install --no-index --no-deps {PATCH_RELEASES} /mnt/*.whl"
-            )
+            install = f"--quiet install --no-index --no-deps {PATCH_RELEASES} /mnt/*.whl"
+            script = f"python3 -m venv {venv} && {venv}/bin/pip {install}"
             with layers.on_top([base], folder) as root:
                 layers.run_in(root, "/bin/bash", "-euc", script, binds=[f"{wheels}:/mnt"])
         finally:

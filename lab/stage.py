@@ -6,11 +6,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import ca, common, dns, ollama, paths, tls
-from lab.hosts import DC, FULL, SHORT, Host
+from lab import ca, common, dns, ollama, paths, tls, webui
+from lab.hosts import DC, FULL, SHORT, WEBUI, Host
 from lab.journal import Journal
 from lab.machine import Machine, booted, wait_until_up
 from lab.network import bridge
+from lab.pylayer import venv_layer
 from lab.rootfs import Layers, Overlay, overlay
 from lab.shell import Shell
 from lab.ssh import Ssh
@@ -68,6 +69,8 @@ class Builder:
     def _own_layers(self, host: Host, base: Path) -> list[Path]:
         if host.group == "llm":
             return [ollama.layer(self._shell, self._layers, base, self._kind)]
+        if host is WEBUI:
+            return [venv_layer(self._shell, self._layers, base, webui.VENV, webui.LOCKS)]
         return []
 
     def _furnish(self, host: Host, root: Path, ssh: Ssh, authority: ca.Pair) -> None:
@@ -78,6 +81,8 @@ class Builder:
             tls.lay(self._shell, root, authority, self._folder / "keys")
         if host.group == "llm":
             ollama.lay(root, self._kind)
+        if host is WEBUI:
+            webui.lay(root, self._folder / "keys")
 
     def _wait(self, ssh: Ssh, machines: list[Machine]) -> None:
         for machine in machines:
