@@ -56,12 +56,13 @@ def parse_recap(output: str) -> dict[str, Recap]:
 class Control:
     """Runs the playbooks of the deployment against the hosts of a stage."""
 
-    def __init__(self, stage: Stage, evidence: Path) -> None:
+    def __init__(self, stage: Stage, evidence: Path, home: Path | None = None) -> None:
         self.stage = stage
         self.evidence = evidence
-        self.inventory = stage.folder / "inventory" / "lab.ini"
-        self.password_file = stage.folder / "keys" / "vault-password"
-        self.master_key_file = stage.folder / "keys" / "master-key"
+        home = home or stage.folder
+        self.inventory = home / "inventory" / "lab.ini"
+        self.password_file = home / "keys" / "vault-password"
+        self.master_key_file = home / "keys" / "master-key"
 
     @property
     def master_key(self) -> str:

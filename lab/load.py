@@ -31,6 +31,8 @@ class Target:
     key: str
     port: int = 4000
     max_tokens: int = 8
+    # A stream that has begun cannot go on elsewhere when its host dies; a whole answer can.
+    streams: bool = True
 
 
 @dataclass
@@ -77,7 +79,7 @@ class Client:
         """Ask one thing after the other until told to stop."""
         number = first
         while not stop.is_set():
-            self._one(number, stream=number % 2 == 0)
+            self._one(number, stream=self._target.streams and number % 2 == 0)
             number += 1
             stop.wait(pause_s)
         self._close()

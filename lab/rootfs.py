@@ -44,6 +44,24 @@ BASE_PACKAGES = (
     "systemd-resolved",
     "systemd-sysv",
 )
+# For the run with a domain: an Active Directory controller and what joins one.
+DOMAIN_PACKAGES = (
+    "acl",
+    "adcli",
+    "attr",
+    "krb5-user",
+    "libnss-sss",
+    "libpam-sss",
+    "libsss-sudo",
+    "realmd",
+    "samba",
+    "samba-ad-provision",
+    "samba-dsdb-modules",
+    "samba-vfs-modules",
+    "sssd-ad",
+    "sssd-tools",
+    "winbind",
+)
 BASE_TIMEOUT_S = 900.0
 
 
@@ -62,7 +80,11 @@ class Layers:
 
     def base(self) -> Path:
         """Return a Debian with `BASE_PACKAGES`."""
-        return self.get("base", digest(SUITE, *BASE_PACKAGES), self._debian)
+        return self._debian("base", BASE_PACKAGES)
+
+    def base_with_domain(self) -> Path:
+        """Return one that has `DOMAIN_PACKAGES` as well."""
+        return self._debian("domain", (*BASE_PACKAGES, *DOMAIN_PACKAGES))
 
     def get(self, name: str, key: str, make: Callable[[Path], None]) -> Path:
         """Return the layer of this name and key; `make` fills an empty folder with it."""
@@ -98,17 +120,20 @@ class Layers:
         with own_group(self._journal, f"{PREFIX}-build") as enter:
             return self._shell.run([*enter, *command, *argv], timeout_s=600)
 
-    def _debian(self, folder: Path) -> None:
-        command: list[str | Path] = ["mmdebstrap", "--variant=minbase", "--mode=root"]
-        command += ["--dpkgopt=force-unsafe-io", f"--include={','.join(BASE_PACKAGES)}"]
-        command += [f"--aptopt={option}" for option in self._apt_options()]
-        command += [SUITE, folder, *machine_sources()]
-        self._shell.run(command, timeout_s=BASE_TIMEOUT_S)
-        # Keys that all hosts would share, and a name that none of them has.
-        for key in (folder / "etc/ssh").glob("ssh_host_*"):
-            key.unlink()
-        (folder / "etc/hostname").unlink(missing_ok=True)
-        (folder / "etc/machine-id").write_text("", encoding="utf-8")
+    def _debian(self, name: str, packages: Sequence[str]) -> Path:
+        def make(folder: Path) -> None:
+            command: list[str | Path] = ["mmdebstrap", "--variant=minbase", "--mode=root"]
+            command += ["--dpkgopt=force-unsafe-io", f"--include={','.join(packages)}"]
+            command += [f"--aptopt={option}" for option in self._apt_options()]
+            command += [SUITE, folder, *machine_sources()]
+            self._shell.run(command, timeout_s=BASE_TIMEOUT_S)
+            # Keys that all hosts would share, and a name that none of them has.
+            for key in (folder / "etc/ssh").glob("ssh_host_*"):
+                key.unlink()
+            (folder / "etc/hostname").unlink(missing_ok=True)
+            (folder / "etc/machine-id").write_text("", encoding="utf-8")
+
+        return self.get(name, digest(SUITE, *packages), make)
 
     def _apt_options(self) -> list[str]:
         """Return how this machine's apt reaches its archive: proxies, certificates."""
