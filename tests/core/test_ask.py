@@ -1,0 +1,165 @@
+"""How urgent a request is, whose conversation it is, and about how much work."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arriero.base.errors import BadRequest
+from arriero.core.ask import (
+    IMAGE_TOKENS,
+    OUTPUT_TOKENS,
+    Priority,
+    ask_for,
+    output_tokens,
+    priority_of,
+    prompt_tokens,
+    session_of,
+)
+from arriero.core.principal import Principal
+from arriero.wire.canonical import (
+    CanonicalRequest,
+    Chat,
+    Completion,
+    Embedding,
+    Message,
+    Part,
+    Sampling,
+)
+
+TITLE = "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history."
+
+
+def chat(*turns: str | list[Part], stream: bool = False, **more: Any) -> Chat:
+    messages = [Message(role="user", content=turn) for turn in turns or ("hello",)]
+    text_only = all(isinstance(turn, str) for turn in turns)
+    sampling = Sampling(max_tokens=more.pop("max_tokens", None))
+    return Chat(
+        model="m", messages=messages, stream=stream, text_only=text_only, sampling=sampling, **more
+    )
+
+
+COMPLETION = Completion(model="m", prompt="p", sampling=Sampling())
+EMBEDDING = Embedding(model="m", inputs=["p"])
+
+
+@pytest.mark.parametrize(
+    ("request_", "priority"),
+    [
+        (chat(stream=True), Priority.INTERACTIVE),
+        (chat(), Priority.DEFAULT),
+        (COMPLETION, Priority.DEFAULT),
+        (EMBEDDING, Priority.EMBEDDING),
+        (chat(TITLE), Priority.BACKGROUND),
+        (chat(TITLE, stream=True), Priority.INTERACTIVE),
+        (chat("before", TITLE), Priority.DEFAULT),
+        (chat([Part(text=TITLE)]), Priority.DEFAULT),
+        (chat("What does `### Task:` mean?"), Priority.DEFAULT),
+        (
+            chat("### Task:\nGenerate 1-3 broad tags categorizing the main themes"),
+            Priority.BACKGROUND,
+        ),
+        (
+            chat("### Task:\nSuggest 3-5 relevant follow-up questions or prompts"),
+            Priority.BACKGROUND,
+        ),
+        (
+            chat("Your task is to reflect the speaker's likely facial expression through"),
+            Priority.BACKGROUND,
+        ),
+        # The answer waits for these, and the user for the answer.
+        (chat("### Task:\nAnalyze the chat history to determine the necessity"), Priority.DEFAULT),
+    ],
+)
+def test_the_class_of_what_is_asked(request_: CanonicalRequest, priority: Priority) -> None:
+    assert priority_of({}, request_, trusted=False) is priority
+    assert priority_of({}, request_, trusted=True) is priority
+
+
+@pytest.mark.parametrize(
+    ("task", "trusted", "priority"),
+    [
+        (b"title_generation", False, Priority.BACKGROUND),
+        (b"tags_generation", True, Priority.BACKGROUND),
+        (b"follow_up_generation", True, Priority.BACKGROUND),
+        (b"emoji_generation", True, Priority.BACKGROUND),
+        (b"query_generation", True, Priority.INTERACTIVE),
+        (b"query_generation", False, Priority.DEFAULT),
+        (b"", True, Priority.DEFAULT),
+    ],
+)
+def test_tasks_of_open_webui_by_its_header(*, task: bytes, trusted: bool, priority: int) -> None:
+    assert priority_of({b"x-task": task}, chat(), trusted=trusted) is Priority(priority)
+
+
+@pytest.mark.parametrize("wanted", Priority)
+@pytest.mark.parametrize(
+    "request_", [chat(stream=True), chat(), EMBEDDING, chat(TITLE)], ids=["0", "1", "2", "3"]
+)
+def test_everybody_may_step_back_and_a_trusted_key_forward(
+    request_: CanonicalRequest, wanted: Priority
+) -> None:
+    natural = priority_of({}, request_, trusted=False)
+    headers = {b"x-arriero-priority": wanted.name.title().encode()}
+    assert priority_of(headers, request_, trusted=True) is wanted
+    assert priority_of(headers, request_, trusted=False) is max(wanted, natural)
+
+
+@given(st.binary(max_size=20))
+def test_a_class_that_does_not_exist_is_a_mistake(word: bytes) -> None:
+    names = [priority.name.lower().encode() for priority in Priority]
+    if word.lower() in names:
+        return
+    with pytest.raises(BadRequest) as caught:
+        priority_of({b"x-arriero-priority": word}, chat(), trusted=True)
+    assert "interactive, default, embedding, background" in caught.value.text
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"x-openwebui-chat-id", b"x-claude-code-session-id", b"x-session-id", b"session-id"],
+)
+def test_conversations_by_what_clients_say(header: bytes) -> None:
+    assert session_of({header: b"c1"}, "p") == "p:c1"
+    assert session_of({header: b"c1"}, "q") != session_of({header: b"c1"}, "p")
+    assert session_of({header: b""}, "p") == ""
+    assert len(session_of({header: b"x" * 5000}, "p")) < 200
+
+
+def test_without_a_hint_there_is_no_conversation() -> None:
+    assert session_of({b"x-other": b"c1"}, "p") == ""
+
+
+def test_the_prompt_is_guessed_from_the_bodys_length() -> None:
+    assert prompt_tokens(chat("x"), 4000) == 1001
+    assert prompt_tokens(EMBEDDING, 0) == 1
+
+
+def test_a_picture_costs_what_models_make_of_it() -> None:
+    picture = Part(image_base64="A" * 4_000_000, image_type="image/png")
+    seen = prompt_tokens(chat([Part(text="what is it?"), picture]), 4_000_400)
+    assert seen == pytest.approx(IMAGE_TOKENS + 100, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("limit", "guess"),
+    [(None, OUTPUT_TOKENS), (7, 7), (0, 0), (-1, OUTPUT_TOKENS), (100_000, OUTPUT_TOKENS)],
+)
+def test_the_answer_is_guessed_by_its_limit(limit: int | None, guess: int) -> None:
+    assert output_tokens(chat(max_tokens=limit)) == guess
+
+
+def test_an_embedding_has_no_answer_to_speak_of() -> None:
+    assert output_tokens(EMBEDDING) == 0
+
+
+def test_all_of_it_together() -> None:
+    headers = {b"x-openwebui-chat-id": b"c1", b"x-arriero-priority": b"background"}
+    who = Principal("master", "u1", trusted=True)
+    wanted = chat(stream=True, max_tokens=10)
+    ask = ask_for(headers, who, wanted, 400)
+    assert (ask.principal, ask.priority, ask.session) == (
+        "master/u1", Priority.BACKGROUND, "master/u1:c1",
+    )  # fmt: skip
+    assert (ask.prompt_tokens, ask.output_tokens, ask.request) == (101, 10, wanted)
