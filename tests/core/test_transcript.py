@@ -1,12 +1,11 @@
 """What is remembered of a stream: all of its text, and what else was in it."""
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arriero.core import transcript
-from arriero.core.transcript import CHUNKS_MAX, LOOP_PIECES, Transcript
+from arriero.core.transcript import LOOP_PIECES, PIECES_MAX, Transcript
 from arriero.wire.canonical import Chunk, ToolCall
 
 PIECES = st.lists(st.text(max_size=6), max_size=60)
@@ -16,7 +15,6 @@ def told(*reads: list[Chunk]) -> Transcript:
     sent = Transcript()
     for read in reads:
         sent.add(read)
-    sent.look()
     return sent
 
 
@@ -31,7 +29,7 @@ def test_the_text_is_what_was_sent_however_it_came(reads: list[list[str]]) -> No
     assert sent.pieces == sum(bool(piece) for read in reads for piece in read)
 
 
-@pytest.mark.parametrize("count", [CHUNKS_MAX - 1, CHUNKS_MAX, CHUNKS_MAX + 1, 5 * CHUNKS_MAX + 7])
+@pytest.mark.parametrize("count", [PIECES_MAX - 1, PIECES_MAX, PIECES_MAX + 1, 5 * PIECES_MAX + 7])
 def test_folding_loses_nothing(count: int) -> None:
     by_one = told(*[[chunk] for chunk in words(count)])
     at_once = told(words(count))
@@ -39,33 +37,24 @@ def test_folding_loses_nothing(count: int) -> None:
     assert by_one.text() == at_once.text() == expected
     assert by_one.pieces == at_once.pieces == count
     assert "".join(by_one.tail()) == expected[-len("".join(by_one.tail())) :]
-    assert len(by_one.tail()) >= min(count, CHUNKS_MAX // 2)
-
-
-def test_looking_twice_counts_once() -> None:
-    sent = told(words(3))
-    sent.look()
-    sent.add([Chunk(" more")])
-    sent.look()
-    assert sent.pieces == 4
+    assert len(by_one.tail()) >= min(count, PIECES_MAX // 2)
 
 
 def test_other_things_than_text_are_noted_also_when_folded() -> None:
     said = [
         Chunk(thinking="hm "),
         Chunk(thinking="so"),
-        Chunk("a", logprobs=msgspec.Raw(b"[]")),
+        Chunk("a"),
         Chunk(tool_calls=[ToolCall("call_1", "f", "{}")]),
         Chunk(finish_reason="stop"),
     ]
-    for sent in (told(said), told(said, words(3 * CHUNKS_MAX))):
+    for sent in (told(said), told(said, words(3 * PIECES_MAX))):
         assert sent.thoughts == "hm so"
         assert sent.called
-        assert sent.probable
         assert sent.finished
     assert told(said).pieces == 3
     plain = told(words(2))
-    assert (plain.thoughts, plain.called, plain.probable, plain.finished) == ("", *[False] * 3)
+    assert (plain.thoughts, plain.called, plain.finished) == ("", False, False)
 
 
 @pytest.mark.parametrize(("count", "loops"), [(LOOP_PIECES - 1, False), (LOOP_PIECES, True)])
@@ -80,7 +69,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     piece = "x" * 100
     sent = told([Chunk(piece) for _ in range(100)])
     kept = sent.too_long
-    for _ in range(2 * CHUNKS_MAX):
+    for _ in range(2 * PIECES_MAX):
         sent.add([Chunk(piece)])
     assert (kept, sent.too_long) == (False, True)
-    assert len(sent.text()) <= (CHUNKS_MAX + 1) * len(piece)
+    assert len(sent.text()) <= (PIECES_MAX + 1) * len(piece)

@@ -115,13 +115,13 @@ def is_text(request: CanonicalRequest) -> bool:
 
 
 def refusal(request: CanonicalRequest, sent: Transcript, resumptions: int) -> Refusal | None:
-    """Return why nobody could go on with this answer, None when somebody may. `sent` was looked at.
+    """Return why nobody could go on with this answer, None when somebody may.
 
     `resumptions` is how often the stream was resumed before.
     """
     text = sent.text()
     reasons = {
-        Refusal.NOT_TEXT: not is_text(request) or sent.probable,
+        Refusal.NOT_TEXT: not is_text(request),
         Refusal.TOO_OFTEN: resumptions >= RESUMPTIONS_MAX,
         Refusal.TOO_LONG: sent.too_long,
         Refusal.TOOL_CALL: sent.called,

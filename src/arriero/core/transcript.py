@@ -1,14 +1,13 @@
 """What a client has received of one streamed answer, as far as going on with it elsewhere needs.
 
-On the hot path it costs one list extension for each read: the chunks are kept as they are and
-looked at later, a few hundred at a time, when their text is joined and what else they said is
-noted. A short stream that ends well is never looked at.
+It is written for every chunk of every stream and read only when one breaks. So the pieces of text
+are kept as they are and joined a few hundred at a time, and nothing else is done to them.
 """
 
 from arriero.wire.canonical import Chunk
 
 CHARS_MAX = 1_000_000  # kept of one answer; a longer one cannot be resumed
-CHUNKS_MAX = 512  # kept unread; then the older half is folded into text
+PIECES_MAX = 512  # kept apart; then the older half is joined
 # How many pieces in a row must be alike to say that the model loops. Ollama gives up such a
 # generation, first after thirty equal tokens, later after a hundred, and old versions do so
 # without a word.
@@ -18,34 +17,28 @@ LOOP_PIECES = 30
 class Transcript:
     """One answer so far. `add` is told of everything that was sent."""
 
-    __slots__ = (
-        "_chars", "_chunks", "_noted", "_pieces", "_texts", "_thoughts", "called", "finished",
-        "probable",
-    )  # fmt: skip
+    __slots__ = ("_chars", "_joined", "_pieces", "_tail", "_thoughts", "called", "finished")
 
     def __init__(self) -> None:
-        self._chunks: list[Chunk] = []
-        self._noted = 0  # how many of them were looked at
-        self._texts: list[str] = []  # each is the text of many chunks
+        self._tail: list[str] = []
+        self._joined: list[str] = []  # each is the text of many pieces
+        self._pieces = 0  # of what was joined and thought
+        self._chars = 0  # of the same
         self._thoughts: list[str] = []
-        self._pieces = 0  # in all that was looked at, thinking included
-        self._chars = 0
         self.called = False  # a tool call was sent
-        self.probable = False  # log probabilities were sent
         self.finished = False  # a finish reason was sent
 
     def add(self, chunks: list[Chunk]) -> None:
-        """Note what was just sent. The chunks must not be changed any more."""
-        kept = self._chunks
-        kept += chunks
-        if len(kept) > CHUNKS_MAX:
+        """Note what is sent."""
+        tail = self._tail
+        for chunk in chunks:
+            tail.append(chunk.content)
+            if chunk.thinking or chunk.tool_calls:
+                self._note(chunk)
+        if chunks and chunks[-1].finish_reason is not None:
+            self.finished = True
+        if len(tail) > PIECES_MAX:
             self._fold()
-
-    def look(self) -> None:
-        """Take in all that was added; the attributes and `thoughts` are true after it."""
-        for chunk in self._chunks[self._noted :]:
-            self._note(chunk)
-        self._noted = len(self._chunks)
 
     @property
     def too_long(self) -> bool:
@@ -55,7 +48,7 @@ class Transcript:
     @property
     def pieces(self) -> int:
         """How many pieces were sent, thinking included: about one for each token."""
-        return self._pieces
+        return self._pieces + len(self.tail())
 
     @property
     def thoughts(self) -> str:
@@ -64,36 +57,37 @@ class Transcript:
 
     def text(self) -> str:
         """Return all text sent; of what is `too_long` not all is there."""
-        return "".join([*self._texts, *self.tail()])
+        return "".join([*self._joined, *self._tail])
 
     def tail(self) -> list[str]:
         """Return the last pieces of text as they came, a few hundred at most."""
-        return [chunk.content for chunk in self._chunks if chunk.content]
+        return [piece for piece in self._tail if piece]
 
     def loops(self) -> bool:
         """Say whether the model repeats itself: it would do so anywhere."""
         last = [piece.strip() for piece in self.tail()[-LOOP_PIECES:]]
         return len(last) == LOOP_PIECES and len(set(last)) == 1
 
-    def _fold(self) -> None:
-        """Join the text of the older half."""
-        self.look()
-        cut = CHUNKS_MAX // 2
-        self._texts.append("".join([chunk.content for chunk in self._chunks[:cut]]))
-        del self._chunks[:cut]
-        self._noted -= cut
-        if self.too_long:
-            self._texts.clear()
-            self._thoughts.clear()
-
     def _note(self, chunk: Chunk) -> None:
-        self._chars += len(chunk.content) + len(chunk.thinking)
-        self._pieces += bool(chunk.content) + bool(chunk.thinking)
+        """Take in what is no text."""
+        self.called = self.called or bool(chunk.tool_calls)
         if chunk.thinking:
             self._thoughts.append(chunk.thinking)
-        if chunk.tool_calls:
-            self.called = True
-        if chunk.logprobs is not None:
-            self.probable = True
-        if chunk.finish_reason is not None:
-            self.finished = True
+            self._pieces += 1
+            self._keep(len(chunk.thinking))
+
+    def _fold(self) -> None:
+        """Join the older half."""
+        tail = self._tail
+        old = tail[: PIECES_MAX // 2]
+        del tail[: PIECES_MAX // 2]
+        self._pieces += len(old) - old.count("")
+        text = "".join(old)
+        self._joined.append(text)
+        self._keep(len(text))
+
+    def _keep(self, chars: int) -> None:
+        self._chars += chars
+        if self.too_long:
+            self._joined.clear()
+            self._thoughts.clear()
