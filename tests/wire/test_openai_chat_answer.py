@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from arriero.base.errors import BackendFailed
 from arriero.wire.canonical import Chunk, FinishReason, ToolCall, Usage
 from arriero.wire.dialect import AnswerEncoder
-from arriero.wire.openai_answer import ChatAnswer
+from arriero.wire.openai_answer import ChatAnswer, whole_chat
 
 LOGPROBS = msgspec.Raw(
     b'[{"token":"a","logprob":-0.5,"bytes":[97],\n'
@@ -53,7 +53,14 @@ def said(got: list[ChatCompletionChunk], field: str) -> str:
 
 
 def whole(chunk: Chunk) -> ChatCompletion:
-    return ChatCompletion.model_validate_json(answer().whole(chunk), strict=True)
+    return ChatCompletion.model_validate_json(written(chunk), strict=True)
+
+
+def written(chunk: Chunk, model: str = "llama") -> bytes:
+    """Return the whole answer, having checked that the short way and the general one agree."""
+    body = whole_chat("0123", 1_700_000_000.9, model, chunk)
+    assert json.loads(body) == json.loads(answer(model=model).whole(chunk))
+    return body
 
 
 def test_text_stream() -> None:
@@ -230,6 +237,6 @@ def test_any_text_arrives(given_chunks: list[Chunk], model: str, *, include_usag
 
 @given(chunk=TEXTY, model=HARD)
 def test_any_whole_answer_is_valid(chunk: Chunk, model: str) -> None:
-    got = ChatCompletion.model_validate_json(answer(model=model).whole(chunk), strict=True)
+    got = ChatCompletion.model_validate_json(written(chunk, model), strict=True)
     assert (got.choices[0].message.content or "") == clean(chunk.content)
     assert got.model == clean(model)

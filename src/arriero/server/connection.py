@@ -36,8 +36,9 @@ class ClientConnection(asyncio.Protocol, Swept):
     """The server's side of one connection."""
 
     __slots__ = (
-        "_client", "_exchange", "_failed", "_fresh", "_gateway", "_head_bytes", "_head_since_s",
-        "_headers", "_linger_since_s", "_lingering", "_parser", "_quiet_since_s", "_read_paused",
+        "_client", "_exchange", "_expected", "_failed", "_fresh", "_gateway", "_head_bytes",
+        "_head_since_s", "_headers", "_linger_since_s", "_lingering", "_parser", "_quiet_since_s",
+        "_read_paused",
         "_request", "_seen", "_strange_heads", "_transport", "_unwritten_bytes", "_upgrade",
         "_waiting", "_write_paused_since_s", "gone", "write_paused",
     )  # fmt: skip
@@ -62,7 +63,8 @@ class ClientConnection(asyncio.Protocol, Swept):
         self._unwritten_bytes = 0
         self._lingering = False
         self._linger_since_s = 0.0
-        self._seen: SeenHead | None = None
+        self._seen: SeenHead | None = None  # of the last request
+        self._expected: SeenHead | None = None  # the same, while the connection is idle
         self._strange_heads = 0
         self.write_paused = False
         self.gone = False
@@ -89,33 +91,37 @@ class ClientConnection(asyncio.Protocol, Swept):
 
     def data_received(self, data: bytes) -> None:
         """Parse one read; whole requests start being answered from within."""
+        expected = self._expected
+        if expected is not None:
+            request = recognise(expected, data)
+            if request is not None:
+                if self._strange_heads:
+                    self._strange_heads = 0
+                self._begin(request)
+                return
+            self._expected = None
+            self._strange_heads += 1
         self._fresh = True
         if self._failed is not None or self._lingering:
             return  # thrown away, see _close_gently
-        if self._exchange is None and self._strange_heads < STRANGE_HEADS_MAX and self._is_idle():
-            self._take_alone(data)
-        else:
-            self._take(data)
+        alone = self._is_idle()
+        self._take(data)
+        exchange = self._exchange
+        if alone and exchange is not None and exchange.request.complete and not self._waiting:
+            self._learn(data, exchange.request)
 
     def _is_idle(self) -> bool:
         """Say whether the next byte begins a request that will be answered at once."""
-        return not (self._head_bytes or self._request or self._waiting or self.write_paused)
+        return self._exchange is None and not (
+            self._head_bytes or self._request or self._waiting or self.write_paused
+        )
 
-    def _take_alone(self, data: bytes) -> None:
-        """Take a read that may be a whole request, with a head that came before."""
-        seen = self._seen
-        if seen is not None:
+    def _learn(self, data: bytes, request: Request) -> None:
+        """Expect the head of a whole request again, unless nearly every one is another."""
+        self._seen = None
+        if self._strange_heads < STRANGE_HEADS_MAX:
             most = self._gateway.runtime.config.server.body_bytes_max
-            request = recognise(seen, data, most)
-            if request is not None:
-                self._strange_heads = 0
-                self._begin(request)
-                return
-        self._strange_heads += 1
-        self._take(data)
-        exchange = self._exchange
-        if exchange is not None and exchange.request.complete and not self._waiting:
-            self._seen = remember(data, exchange.request)
+            self._seen = remember(data, request, most)
 
     def _take(self, data: bytes) -> None:
         """Parse one read."""
@@ -308,6 +314,7 @@ class ClientConnection(asyncio.Protocol, Swept):
 
     def _begin(self, request: Request) -> None:
         assert self._transport is not None
+        self._expected = None
         exchange = open_exchange(self._gateway, self, self._transport, request, self._client)
         self._exchange = exchange
         exchange.start(serve)
@@ -327,6 +334,8 @@ class ClientConnection(asyncio.Protocol, Swept):
             self._answer_failure()
         elif self._gateway.draining:  # and the head of this answer, sent before, did not say so
             self.drain()
+        elif self._seen is not None and self._is_idle():
+            self._expected = self._seen
 
     def _next(self) -> None:
         if self.gone or self._lingering or self._exchange is not None or not self._waiting:

@@ -150,10 +150,11 @@ class Exchange(msgspec.Struct, eq=False):
     def body_at_hand(self) -> bytes:
         """Return the body if it came in one piece with its head, as most do; else b""."""
         request = self.request
-        parts = request.body_parts
-        if len(parts) != 1 or not request.complete or b"expect" in request.headers:
+        if request.seen is None and (
+            len(request.body_parts) != 1 or not request.complete or b"expect" in request.headers
+        ):
             return b""
-        return parts[0]
+        return request.body_parts[0]
 
     async def body(self) -> bytes:
         """Return the whole request body.

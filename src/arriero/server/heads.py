@@ -18,8 +18,11 @@ _UNFIT = (b"transfer-encoding", b"expect", b"upgrade")
 _KEPT_WHOLE_QUEUED = (True, True, True)  # `keep_alive`, `complete` and `queued` of a Request
 
 
-def remember(data: bytes, request: Request) -> SeenHead | None:
-    """Return the head of `request` if `data` is all of it and nothing else, and plain enough."""
+def remember(data: bytes, request: Request, body_bytes_max: int) -> SeenHead | None:
+    """Return the head of `request` if `data` is all of it and nothing else, and plain enough.
+
+    What it recognises has as many digits in its Content-Length, and so no body over the limit.
+    """
     end = data.find(_HEAD_END, 0, _HEAD_BYTES_MAX) + len(_HEAD_END)
     headers = request.headers
     if end < len(_HEAD_END) or request.version != "1.1" or not request.keep_alive:
@@ -32,23 +35,29 @@ def remember(data: bytes, request: Request) -> SeenHead | None:
         return None
     if not figure.isdigit() or int(figure) != len(data) - end:
         return None
+    digits = len(figure)
+    if digits > _LENGTH_DIGITS_MAX or 10**digits > body_bytes_max:
+        return None
     return SeenHead(
-        data[:start], data[start + len(figure) : end], request.method, request.target, headers
+        data[:start],
+        data[start + digits : end],
+        start,
+        digits,
+        request.method,
+        request.target,
+        headers,
     )
 
 
-def recognise(seen: SeenHead, data: bytes, body_bytes_max: int) -> Request | None:
+def recognise(seen: SeenHead, data: bytes) -> Request | None:
     """Return the request in `data` if it is whole and its head the one that was seen."""
-    before, after = seen.before, seen.after
-    if not data.startswith(before):
-        return None
-    start = len(before)
-    end = data.find(b"\r", start, start + _LENGTH_DIGITS_MAX)
-    if end < 0 or not data.startswith(after, end):
+    start, after = seen.figure_start, seen.after
+    end = start + seen.figure_digits
+    if not (data.startswith(seen.before) and data.startswith(after, end)):
         return None
     figure, body = data[start:end], data[end + len(after) :]
     length = len(body)
-    if not figure.isdigit() or int(figure) != length or not 0 < length <= body_bytes_max:
+    if not figure.isdigit() or int(figure) != length:
         return None
     # By position, as keywords cost half as much again.
     return Request(

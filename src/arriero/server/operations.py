@@ -12,7 +12,7 @@ import msgspec
 from arriero.core.record import Record
 from arriero.wire.canonical import CanonicalRequest, Chat, Completion, Embedding, Usage
 from arriero.wire.dialect import AnswerEncoder, BackendDialect
-from arriero.wire.openai_answer import ChatAnswer, CompletionAnswer, encode_embeddings
+from arriero.wire.openai_answer import ChatAnswer, CompletionAnswer, encode_embeddings, whole_chat
 from arriero.wire.openai_request import decode_chat, decode_completion, decode_embedding
 
 
@@ -60,6 +60,14 @@ def _completion_encoder(wanted: CanonicalRequest, answering: Answering) -> Compl
     )
 
 
+def _write_chat(
+    wanted: CanonicalRequest, answering: Answering, dialect: BackendDialect, body: bytes
+) -> tuple[bytes, Usage | None]:
+    answer_id, record = answering.id, answering.record
+    chunk = dialect.decode_answer(wanted, body, answer_id)
+    return whole_chat(answer_id, record.started_unix_s, record.alias, chunk), chunk.usage
+
+
 def _write_with(encoder: Encode) -> Write:
     def write(
         wanted: CanonicalRequest, answering: Answering, dialect: BackendDialect, body: bytes
@@ -80,7 +88,7 @@ def _write_vectors(
     return encode_embeddings(vectors, wanted.encoding, answering.record.alias), vectors.usage
 
 
-CHAT = Operation("chat", decode_chat, _write_with(_chat_encoder), _chat_encoder)
+CHAT = Operation("chat", decode_chat, _write_chat, _chat_encoder)
 COMPLETION = Operation(
     "completion", decode_completion, _write_with(_completion_encoder), _completion_encoder
 )

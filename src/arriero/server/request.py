@@ -17,6 +17,8 @@ class SeenHead(msgspec.Struct, eq=False):
 
     before: bytes  # the figure
     after: bytes
+    figure_start: int
+    figure_digits: int
     method: bytes
     target: bytes
     headers: dict[bytes, bytes]

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from arriero.wire.canonical import Vectors
-from arriero.wire.openai_chat_answer import ChatAnswer
+from arriero.wire.openai_chat_answer import ChatAnswer, whole_chat
 from arriero.wire.openai_completion_answer import CompletionAnswer
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "encode_embeddings",
     "encode_model",
     "encode_models",
+    "whole_chat",
 ]
 
 _OWNER = "arriero"
