@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import needs, ollama, paths, report, story
+from lab import needs, paths, report, story
 from lab.control import Control
-from lab.hosts import FULL, SHORT
 from lab.journal import Journal
 from lab.locked import only_one
 from lab.problems import CannotRun, LabProblem
+from lab.scenario import BRIEF, WHOLE, WITH_AD, Scenario
 from lab.scene import Scene, Step
 from lab.shell import Shell, Transcript
 from lab.ssh import Ssh
@@ -29,6 +29,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("action", nargs="?", choices=["run", "down", "steps"], default="run")
     add("--short", action="store_true", help="simulated models and no Open WebUI: minutes")
+    add("--with-ad", action="store_true", help="a real Active Directory, for the preflight alone")
     add("--keep", action="store_true", help="leave the hosts running for --only and for ssh")
     add("--only", nargs="+", metavar="STEP", default=[], help="only these steps")
     add("--if-possible", action="store_true", help="exit 0 with a reason where it cannot run")
@@ -42,7 +43,7 @@ def say(text: str) -> None:
 
 def chosen(options: argparse.Namespace) -> list[Step]:
     """Return the steps that were asked for; an unknown name is a mistake."""
-    steps = story.SHORT if options.short else story.FULL
+    steps = story.STEPS[scenario_of(options).name]
     unknown = set(options.only) - {step.name for step in steps}
     if unknown:
         names = ", ".join(step.name for step in steps)
@@ -70,37 +71,37 @@ def clean_up() -> int:
     return count
 
 
-def kept_stage(shell: Shell, *, short: bool) -> Stage | None:
+def kept_stage(shell: Shell, scenario: Scenario) -> Stage | None:
     """Return the stage that a run with --keep left, if it is the one asked for."""
     mark = paths.run_folder() / "kept"
-    if not mark.is_file() or mark.read_text(encoding="utf-8") != kind_of(short=short).name:
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != scenario.name:
         return None
-    hosts = SHORT if short else FULL
-    ssh = Ssh(shell, paths.run_folder() / "keys")
-    return Stage(shell, ssh, hosts, kind_of(short=short), paths.run_folder())
+    return Stage(shell, Ssh(shell, paths.run_folder() / "keys"), scenario, paths.run_folder())
 
 
-def kind_of(*, short: bool) -> ollama.Kind:
-    """Return what serves the models."""
-    return ollama.SIM if short else ollama.REAL
+def scenario_of(options: argparse.Namespace) -> Scenario:
+    """Return the way to run the lab that was asked for."""
+    if options.with_ad:
+        return WITH_AD
+    return BRIEF if options.short else WHOLE
 
 
 @contextmanager
 def the_stage(shell: Shell, options: argparse.Namespace) -> Iterator[Stage]:
     """Give a stage: the kept one if single steps are asked for, else a fresh one."""
-    kept = kept_stage(shell, short=options.short) if options.only else None
+    kept = kept_stage(shell, scenario_of(options)) if options.only else None
     if kept is not None:
         yield kept
         return
     if clean_up():
         say("removed what an earlier lab had left")
     journal = Journal(undo_list())
-    with Builder(shell, journal, short=options.short).stage() as stage:
+    with Builder(shell, journal, scenario_of(options)).stage() as stage:
         try:
             yield stage
         finally:
             if options.keep:
-                (stage.folder / "kept").write_text(stage.kind.name, encoding="utf-8")
+                (stage.folder / "kept").write_text(stage.scenario.name, encoding="utf-8")
                 journal.leave()
 
 

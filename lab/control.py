@@ -107,7 +107,9 @@ class Control:
             "evidence_dir": str(self.evidence),
             "gateway_wheelhouse": str(paths.cache() / "wheelhouse"),
         }
-        values |= preflight_variables(self.stage.ssh.folder / "hx-root-ca.crt", self.evidence)
+        authority = self.stage.ssh.folder / "hx-root-ca.crt"
+        domain = self.stage.scenario.domain
+        values |= preflight_variables(authority, self.evidence, domain=domain)
         if self.stage.kind.name == "model":
             values["litellm_models"] = [
                 {"name": "smollm2", "provider": "ollama", "model": self.stage.kind.models[0]}
@@ -151,7 +153,7 @@ def copy_links(source: Path, target: Path) -> None:
             link.symlink_to(file)
 
 
-def preflight_variables(authority: Path, evidence: Path) -> dict[str, object]:
+def preflight_variables(authority: Path, evidence: Path, *, domain: bool) -> dict[str, object]:
     """Return what the preflight must find, and the netplan file that it enforces."""
     pem = authority.read_text(encoding="ascii")
     ethernet = {
@@ -166,7 +168,7 @@ def preflight_variables(authority: Path, evidence: Path) -> dict[str, object]:
         "hx_preflight_fqdn": "{{ host_fqdn }}",
         "hx_preflight_address": "{{ ansible_host }}",
         "hx_preflight_dns_server": DC.address,
-        "hx_preflight_sso": False,
+        "hx_preflight_sso": domain,
         "hx_preflight_ca_sha256": hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest(),
         "hx_preflight_tls_services": [f"{DC.fqdn}:443"],
         "hx_preflight_netplan_file": "/etc/netplan/50-hx-static.yaml",

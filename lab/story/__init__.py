@@ -20,3 +20,9 @@ SHORT = (
     Step("kill-backend", survive.kill_backend),
 )
 FULL = SHORT
+WITH_AD = (
+    Step("hosts", ground.hosts),
+    Step("domain", ground.domain),
+    Step("preflight", ground.preflight),
+)
+STEPS = {"short": SHORT, "full": FULL, "with-ad": WITH_AD}

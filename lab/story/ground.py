@@ -1,5 +1,6 @@
 """Bare hosts: that the ground is as the specification wants it, before anything is deployed."""
 
+from lab.domain import GROUP, REALM, USER
 from lab.hosts import API, DC, DOMAIN
 from lab.problems import expect
 from lab.scene import Scene
@@ -25,6 +26,14 @@ def hosts(scene: Scene) -> str:
         ):
             expect(wanted in seen, f"{host.name} does not show {wanted}:\n{seen}")
     return f"{len(names) + 1} hosts of {DOMAIN}: names, netplan, resolver, authority"
+
+
+def domain(scene: Scene) -> str:
+    """See the gateway's host as a member, and the administrator that only the domain knows."""
+    seen = scene.on(API, f"realm list; id {USER}; getent -s files passwd {USER} || echo not local")
+    for wanted in (f"domain-name: {DOMAIN}", "kerberos-member", GROUP, "not local"):
+        expect(wanted in seen.output, f"{API.name} does not show {wanted}:\n{seen.output}")
+    return f"{API.name} is in {REALM}; {USER} is in {GROUP}"
 
 
 def preflight(scene: Scene) -> str:

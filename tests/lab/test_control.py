@@ -5,9 +5,9 @@ import yaml
 from lab.ca import make_root
 from lab.control import Control, Recap, changed, copy_links, inventory_of, parse_recap
 from lab.hosts import FULL, SHORT
-from lab.ollama import REAL, SIM, Kind
 from lab.paths import ANSIBLE
 from lab.problems import LabProblem
+from lab.scenario import BRIEF, WHOLE, WITH_AD, Scenario
 from lab.shell import Done, Shell, Transcript
 from lab.ssh import Ssh
 from lab.stage import Stage
@@ -63,19 +63,26 @@ def test_secrets_of_the_deployment_are_not_linked(tmp_path: Path) -> None:
 
 @pytest.fixture
 def control(tmp_path: Path) -> Control:
-    return made(tmp_path, SIM)
+    return made(tmp_path, BRIEF)
 
 
-def made(folder: Path, kind: Kind) -> Control:
+def made(folder: Path, scenario: Scenario) -> Control:
     shell = Shell(Transcript(folder / "transcript.txt"))
     (folder / "keys").mkdir()
     make_root(shell, folder / "keys")
-    stage = Stage(shell, Ssh(shell, folder / "keys"), SHORT, kind, folder)
+    stage = Stage(shell, Ssh(shell, folder / "keys"), scenario, folder)
     return Control(stage, folder / "evidence")
 
 
 def test_the_real_model_has_its_own_alias(tmp_path: Path) -> None:
-    assert "litellm_models" in made(tmp_path, REAL).variables()
+    assert "litellm_models" in made(tmp_path, WHOLE).variables()
+
+
+def test_the_domain_is_looked_for_where_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert made(tmp_path / "a", WITH_AD).variables()["hx_preflight_sso"] is True
+    assert made(tmp_path / "b", BRIEF).variables()["hx_preflight_sso"] is False
 
 
 def test_every_group_gets_the_labs_variables(control: Control) -> None:

@@ -15,6 +15,7 @@ from lab.paths import REPOSITORY
 from lab.problems import CannotRun, CheckFailed, expect
 from lab.report import Row, line, verdict, write
 from lab.rootfs import Layers, Overlay, digest
+from lab.scenario import ALL
 from lab.shell import CommandFailed, Shell, Transcript
 
 from lab import __main__ as command
@@ -40,7 +41,8 @@ def test_the_short_story_needs_no_host_of_the_full_one() -> None:
 
 
 def test_every_step_has_a_name_of_its_own_and_says_what_it_does() -> None:
-    for steps in (story.SHORT, story.FULL):
+    assert set(story.STEPS) == {scenario.name for scenario in ALL}
+    for steps in story.STEPS.values():
         names = [step.name for step in steps]
         assert len(set(names)) == len(names)
         assert all(len((step.play.__doc__ or "").split()) > 3 for step in steps)
