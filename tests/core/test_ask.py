@@ -3,10 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from arriero.base.errors import BadRequest
 from arriero.core.ask import (
     IMAGE_TOKENS,
     OUTPUT_TOKENS,
@@ -15,9 +12,8 @@ from arriero.core.ask import (
     output_tokens,
     priority_of,
     prompt_tokens,
-    session_of,
 )
-from arriero.core.principal import Principal
+from arriero.core.principal import Caller
 from arriero.wire.canonical import (
     CanonicalRequest,
     Chat,
@@ -73,8 +69,8 @@ EMBEDDING = Embedding(model="m", inputs=["p"])
     ],
 )
 def test_the_class_of_what_is_asked(request_: CanonicalRequest, priority: Priority) -> None:
-    assert priority_of({}, request_, trusted=False) is priority
-    assert priority_of({}, request_, trusted=True) is priority
+    assert priority_of(Caller("k"), request_) is priority
+    assert priority_of(Caller("k", trusted=True), request_) is priority
 
 
 @pytest.mark.parametrize(
@@ -90,7 +86,7 @@ def test_the_class_of_what_is_asked(request_: CanonicalRequest, priority: Priori
     ],
 )
 def test_tasks_of_open_webui_by_its_header(*, task: bytes, trusted: bool, priority: int) -> None:
-    assert priority_of({b"x-task": task}, chat(), trusted=trusted) is Priority(priority)
+    assert priority_of(Caller("k", trusted=trusted, task=task), chat()) is Priority(priority)
 
 
 @pytest.mark.parametrize("wanted", Priority)
@@ -100,35 +96,9 @@ def test_tasks_of_open_webui_by_its_header(*, task: bytes, trusted: bool, priori
 def test_everybody_may_step_back_and_a_trusted_key_forward(
     request_: CanonicalRequest, wanted: Priority
 ) -> None:
-    natural = priority_of({}, request_, trusted=False)
-    headers = {b"x-arriero-priority": wanted.name.title().encode()}
-    assert priority_of(headers, request_, trusted=True) is wanted
-    assert priority_of(headers, request_, trusted=False) is max(wanted, natural)
-
-
-@given(st.binary(max_size=20))
-def test_a_class_that_does_not_exist_is_a_mistake(word: bytes) -> None:
-    names = [priority.name.lower().encode() for priority in Priority]
-    if word.lower() in names:
-        return
-    with pytest.raises(BadRequest) as caught:
-        priority_of({b"x-arriero-priority": word}, chat(), trusted=True)
-    assert "interactive, default, embedding, background" in caught.value.text
-
-
-@pytest.mark.parametrize(
-    "header",
-    [b"x-openwebui-chat-id", b"x-claude-code-session-id", b"x-session-id", b"session-id"],
-)
-def test_conversations_by_what_clients_say(header: bytes) -> None:
-    assert session_of({header: b"c1"}, "p") == "p:c1"
-    assert session_of({header: b"c1"}, "q") != session_of({header: b"c1"}, "p")
-    assert session_of({header: b""}, "p") == ""
-    assert len(session_of({header: b"x" * 5000}, "p")) < 200
-
-
-def test_without_a_hint_there_is_no_conversation() -> None:
-    assert session_of({b"x-other": b"c1"}, "p") == ""
+    natural = priority_of(Caller("k"), request_)
+    assert priority_of(Caller("k", trusted=True, priority=wanted), request_) is wanted
+    assert priority_of(Caller("k", priority=wanted), request_) is max(wanted, natural)
 
 
 def test_the_prompt_is_guessed_from_the_bodys_length() -> None:
@@ -155,11 +125,8 @@ def test_an_embedding_has_no_answer_to_speak_of() -> None:
 
 
 def test_all_of_it_together() -> None:
-    headers = {b"x-openwebui-chat-id": b"c1", b"x-arriero-priority": b"background"}
-    who = Principal("master", "u1", trusted=True)
+    who = Caller("k", "u", "k/u", trusted=True, priority=Priority.BACKGROUND, session="k/u:c1")
     wanted = chat(stream=True, max_tokens=10)
-    ask = ask_for(headers, who, wanted, 400)
-    assert (ask.principal, ask.priority, ask.session) == (
-        "master/u1", Priority.BACKGROUND, "master/u1:c1",
-    )  # fmt: skip
+    ask = ask_for(who, wanted, 400)
+    assert (ask.principal, ask.priority, ask.session) == ("k/u", Priority.BACKGROUND, "k/u:c1")
     assert (ask.prompt_tokens, ask.output_tokens, ask.request) == (101, 10, wanted)

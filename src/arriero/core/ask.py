@@ -5,30 +5,18 @@ backend has counted; what it counts then is settled. They must be cheap, because
 wait: one division of the body's length, which was read anyway, is the estimate of the prompt.
 """
 
-from collections.abc import Mapping
-from enum import IntEnum
-
 import msgspec
 
-from arriero.base.errors import BadRequest
 from arriero.core.prefix import Chain
-from arriero.core.principal import Principal
+from arriero.core.principal import Caller, Priority
 from arriero.wire.canonical import CanonicalRequest, Chat, Embedding, Message
+
+__all__ = ["Ask", "Priority", "ask_for", "output_tokens", "priority_of", "prompt_tokens"]
 
 # English prose has four to five bytes a token, code and JSON three to four.
 BYTES_PER_TOKEN = 4
 IMAGE_TOKENS = 768  # what vision models make of a picture: a few hundred to a few thousand
 OUTPUT_TOKENS = 256  # a usual answer, as long as nobody has counted
-SESSION_CHARS_MAX = 128
-
-
-class Priority(IntEnum):
-    """The classes of the queue, the most urgent first."""
-
-    INTERACTIVE = 0  # somebody watches the answer appear
-    DEFAULT = 1
-    EMBEDDING = 2  # one upload of a document is hundreds of these
-    BACKGROUND = 3  # nobody waits for it
 
 
 class Ask(msgspec.Struct, gc=False):
@@ -48,18 +36,12 @@ class Ask(msgspec.Struct, gc=False):
     chain: Chain | None = None
 
 
-def ask_for(
-    headers: Mapping[bytes, bytes],
-    principal: Principal,
-    request: CanonicalRequest,
-    body_bytes: int,
-) -> Ask:
-    """Return what the scheduler needs. Raises BadRequest on a priority that does not exist."""
-    name = principal.name
+def ask_for(caller: Caller, request: CanonicalRequest, body_bytes: int) -> Ask:
+    """Return what the scheduler needs."""
     return Ask(
-        name,
-        priority_of(headers, request, trusted=principal.trusted),
-        session_of(headers, name),
+        caller.name,
+        priority_of(caller, request),
+        caller.session,
         prompt_tokens(request, body_bytes),
         output_tokens(request),
         request,
@@ -68,10 +50,6 @@ def ask_for(
 
 # -- how urgent
 
-PRIORITY_HEADER = b"x-arriero-priority"
-TASK_HEADER = b"x-task"
-
-_BY_NAME = {priority.name.lower().encode(): priority for priority in Priority}
 # Members, looked up on every request: an enumeration's attribute costs each time.
 _INTERACTIVE, _DEFAULT, _EMBEDDING, _BACKGROUND = Priority
 
@@ -97,40 +75,28 @@ _IDLE_PROMPTS = (
 )
 
 
-def priority_of(
-    headers: Mapping[bytes, bytes], request: CanonicalRequest, *, trusted: bool
-) -> Priority:
-    """Return the class of a request: what it looks like, or what `x-arriero-priority` says.
+def priority_of(caller: Caller, request: CanonicalRequest) -> Priority:
+    """Return the class of a request: what it looks like, or what its client wants.
 
-    Everybody may step back, only a trusted key may step forward. Raises BadRequest on a word that
-    is none of the classes, because a misspelt `background` would silently be in everybody's way.
+    Everybody may step back, only a trusted key may step forward.
     """
-    natural = _natural_priority(headers, request, trusted=trusted)
-    word = headers.get(PRIORITY_HEADER)
-    if word is None:
-        return natural
-    wanted = _BY_NAME.get(word.lower())
-    if wanted is None:
-        raise BadRequest(
-            "the header `x-arriero-priority` is none of the priority classes",
-            param="x-arriero-priority",
-            hint=f"one of {', '.join(name.decode() for name in _BY_NAME)}",
-        )
-    return wanted if trusted else max(wanted, natural)
-
-
-def _natural_priority(
-    headers: Mapping[bytes, bytes], request: CanonicalRequest, *, trusted: bool
-) -> Priority:
     if request.stream:
-        return _INTERACTIVE
-    if type(request) is Embedding:
-        return _EMBEDDING
-    task = headers.get(TASK_HEADER)
-    if task:
-        if task in _IDLE_TASKS:
+        natural = _INTERACTIVE
+    elif type(request) is Embedding:
+        natural = _EMBEDDING
+    else:
+        natural = _of_whole_answer(caller, request)
+    wanted = caller.priority
+    if wanted is None:
+        return natural
+    return wanted if caller.trusted else max(wanted, natural)
+
+
+def _of_whole_answer(caller: Caller, request: CanonicalRequest) -> Priority:
+    if caller.task:
+        if caller.task in _IDLE_TASKS:
             return _BACKGROUND
-        return _INTERACTIVE if trusted else _DEFAULT
+        return _INTERACTIVE if caller.trusted else _DEFAULT
     if type(request) is Chat and _is_idle_prompt(request.messages):
         return _BACKGROUND
     return _DEFAULT
@@ -142,25 +108,6 @@ def _is_idle_prompt(messages: list[Message]) -> bool:
         return False
     content = messages[0].content
     return type(content) is str and content.startswith(_IDLE_PROMPTS)
-
-
-# -- which conversation
-
-_SESSION_HEADERS = (
-    b"x-openwebui-chat-id",
-    b"x-claude-code-session-id",
-    b"x-session-id",
-    b"session-id",
-)
-
-
-def session_of(headers: Mapping[bytes, bytes], principal: str) -> str:
-    """Return the conversation a request belongs to, "" if its client did not say."""
-    for name in _SESSION_HEADERS:
-        value = headers.get(name)
-        if value:
-            return f"{principal}:{value[:SESSION_CHARS_MAX].decode('latin-1')}"
-    return ""
 
 
 # -- how much work

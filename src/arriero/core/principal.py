@@ -1,37 +1,100 @@
-"""On whose account a request is: a key, or the person whom a trusted key names."""
+"""On whose account a request is: a key, or the person whom a trusted key names.
+
+All of it follows from a request's head, so that it need not be found again for a head that comes
+again.
+"""
 
 from collections.abc import Mapping
+from enum import IntEnum
 
 import msgspec
 
+from arriero.base.errors import BadRequest
+
 USER_CHARS_MAX = 128  # Open WebUI's ids are UUIDs; a longer name is cut, not refused
+SESSION_CHARS_MAX = 128
+PRIORITY_HEADER = b"x-arriero-priority"
+TASK_HEADER = b"x-task"
+# Open WebUI's chat, Claude Code's session, Codex's, and what proxies and people use.
+_SESSION_HEADERS = (
+    b"x-openwebui-chat-id",
+    b"x-claude-code-session-id",
+    b"x-session-id",
+    b"session-id",
+)
 
 
-class Principal(msgspec.Struct, gc=False, frozen=True):
-    """Who asks. `name` is what fairness counts by; `trusted` keys may speak for others."""
+class Priority(IntEnum):
+    """The classes of the queue, the most urgent first."""
+
+    INTERACTIVE = 0  # somebody watches the answer appear
+    DEFAULT = 1
+    EMBEDDING = 2  # one upload of a document is hundreds of these
+    BACKGROUND = 3  # nobody waits for it
+
+
+_BY_NAME = {priority.name.lower().encode(): priority for priority in Priority}
+
+
+class Caller(msgspec.Struct, gc=False, frozen=True):
+    """Who asks, and what the head tells about the request.
+
+    `name` is what fairness counts by: the key, and behind it the user (no key's name has a slash in
+    it). `session` names the conversation if the client told it, so that its turns can go where the
+    earlier ones are still in the cache; it is unique to the principal. `task` is Open WebUI's name
+    for a request of its own.
+    """
 
     key: str
     user: str = ""  # named by a trusted key; empty: the key speaks for itself
-    trusted: bool = False
-
-    @property
-    def name(self) -> str:
-        """The key, and behind it the user; no key's name has a slash in it."""
-        return f"{self.key}/{self.user}" if self.user else self.key
+    name: str = ""
+    trusted: bool = False  # the key may speak for others
+    priority: Priority | None = None  # as the client wants it
+    session: str = ""
+    task: bytes = b""
 
 
 def identify(
     headers: Mapping[bytes, bytes], key: str, *, trusted: bool, user_header: bytes
-) -> Principal:
-    """Return the principal of a request that came with `key`.
+) -> Caller:
+    """Return who sent a request that came with `key`. Raises BadRequest on an unknown priority.
 
     `user_header` is a header's name in lower case, such as `x-openwebui-user-id`. It counts behind
     a trusted key only: anybody else could take a new name for each request, and with it a new
     newcomer's place in the queue.
     """
-    if not trusted:
-        return Principal(key)
-    value = headers.get(user_header)
-    if not value:
-        return Principal(key, trusted=True)
-    return Principal(key, value[:USER_CHARS_MAX].decode("latin-1"), trusted=True)
+    user = ""
+    if trusted:
+        user = headers.get(user_header, b"")[:USER_CHARS_MAX].decode("latin-1")
+    name = f"{key}/{user}" if user else key
+    return Caller(
+        key,
+        user,
+        name,
+        trusted,
+        _priority(headers.get(PRIORITY_HEADER)),
+        _session(headers, name),
+        headers.get(TASK_HEADER, b""),
+    )
+
+
+def _priority(word: bytes | None) -> Priority | None:
+    """Return the class of that name: a misspelt `background` would silently be in the way."""
+    if word is None:
+        return None
+    priority = _BY_NAME.get(word.lower())
+    if priority is None:
+        raise BadRequest(
+            "the header `x-arriero-priority` is none of the priority classes",
+            param="x-arriero-priority",
+            hint=f"one of {', '.join(name.decode() for name in _BY_NAME)}",
+        )
+    return priority
+
+
+def _session(headers: Mapping[bytes, bytes], principal: str) -> str:
+    for name in _SESSION_HEADERS:
+        value = headers.get(name)
+        if value:
+            return f"{principal}:{value[:SESSION_CHARS_MAX].decode('latin-1')}"
+    return ""
