@@ -100,3 +100,6 @@ def join(ssh: Ssh, host: Host, passwords: Passwords) -> None:
     """Join a host to the domain."""
     command = f"realm join --verbose --install=/ --user={ADMINISTRATOR} {DOMAIN}"
     ssh.run(host, command, stdin=f"{passwords.administrator}\n", timeout_s=180)
+    # realmd wrote sssd's configuration; told not to touch packages, it does not start sssd either.
+    ssh.run(host, "systemctl restart sssd")
+    ssh.run(host, f"until id {USER} >/dev/null 2>&1; do sleep 0.2; done", timeout_s=60)

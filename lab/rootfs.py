@@ -43,6 +43,7 @@ BASE_PACKAGES = (
     "systemd",
     "systemd-resolved",
     "systemd-sysv",
+    "udev",
 )
 # For the run with a domain: an Active Directory controller and what joins one.
 DOMAIN_PACKAGES = (

@@ -1,5 +1,7 @@
 """Bare hosts: that the ground is as the specification wants it, before anything is deployed."""
 
+import json
+
 from lab.domain import GROUP, REALM, USER
 from lab.hosts import API, DC, DOMAIN
 from lab.problems import expect
@@ -37,6 +39,14 @@ def domain(scene: Scene) -> str:
 
 
 def preflight(scene: Scene) -> str:
-    """Phase 1: read-only checks, ending in GO."""
-    done = scene.control.play("preflight", "--limit", API.name)
-    return done.output.rpartition("PLAY RECAP")[2].strip()
+    """Phase 1 asks, phase 2 enforces what little it needs, and asks again: GO."""
+    scene.control.play("preflight", "--limit", API.name)
+    passed = 0
+    for part in ("phase1", "phase2"):
+        found = sorted(scene.evidence.glob(f"api-preflight/*/{API.name}/{part}/findings.json"))
+        expect(found, f"no evidence of the preflight's {part}")
+        findings = json.loads(found[-1].read_text(encoding="utf-8"))["findings"]
+        verdicts = [finding["verdict"] for finding in findings]
+        expect("fail" not in verdicts, f"{part} failed: {findings}")
+        passed = verdicts.count("pass")
+    return f"GO, {passed} checks hold after phase 2"
