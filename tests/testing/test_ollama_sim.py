@@ -119,6 +119,17 @@ async def test_a_model_that_closes_the_turn_begins_again() -> None:
     assert rendered.endswith(f"{whole[:9]}<|im_end|>\n<|im_start|>assistant\n")
 
 
+async def test_a_template_may_take_the_white_space_at_the_end_away() -> None:
+    async with host(SimModel(NAME, trims_prefill=True)) as one:
+        whole = said(await one.chat())
+        cut = whole.index(" ") + 1
+        messages = [*ASK["messages"], {"role": "assistant", "content": whole[:cut]}]
+        probe = (await one.chat(messages=messages, _debug_render_only=True)).json()
+        assert probe["_debug_info"]["rendered_template"].endswith(whole[: cut - 1])
+        rest = await one.chat(messages=messages)
+    assert said(rest) == whole[cut - 1 :], "and so it comes again"
+
+
 async def test_a_rendered_prompt_with_a_begun_answer_is_continued_raw() -> None:
     async with host() as one:
         whole = said(await one.chat())

@@ -337,3 +337,28 @@ async def test_a_restart_empties_the_cache() -> None:
         await server.sim.restart()
         await server.chat()
         assert server.sim.stats.of("qwen3").prompt_tokens_cached == cached > 0
+
+
+async def test_llama_cpp_shows_the_prompt_it_would_answer() -> None:
+    async with serving() as client:
+        body = {"messages": [QUESTION, BEGUN], **CONTINUE}
+        shown = (await client.http.post("/apply-template", json=body)).json()
+        assert shown["prompt"].endswith("assistant\nThe capital of")
+        assert client.sim.stats.of("qwen3").generations == 0
+        status, _ = await client.error("/tokenize", **body)
+        assert status == 404
+
+
+async def test_vllm_shows_the_prompt_as_tokens_and_turns_them_into_text_again() -> None:
+    async with serving(flavour="vllm") as client:
+        for messages in ([QUESTION], [QUESTION, BEGUN]):
+            more = CONTINUE if messages[-1] is BEGUN else {}
+            body = {"model": "qwen3", "messages": messages, **more}
+            cut = (await client.http.post("/tokenize", json=body)).json()
+            assert cut["count"] == len(cut["tokens"])
+            back = {"model": "qwen3", "tokens": cut["tokens"]}
+            shown = (await client.http.post("/detokenize", json=back)).json()
+            assert shown["prompt"].endswith("assistant\n" + (BEGUN["content"] if more else ""))
+        assert client.sim.stats.of("qwen3").generations == 0
+        status, _ = await client.error("/apply-template", messages=[QUESTION])
+        assert status == 404

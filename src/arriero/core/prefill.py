@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from arriero.core.roster import Host
+
 VERDICTS_MAX = 4096
 
 
@@ -40,6 +42,19 @@ class Template(NamedTuple):
 
     digest: str
     version: str
+
+
+def template_of(host: Host, model: str) -> Template | None:
+    """Return what a verdict about a host's model would be about; None when it is not known yet.
+
+    A server of OpenAI's API tells neither weights nor version, so there it is about that server.
+    """
+    if host.kind == "openai":
+        return Template(f"{host.name}/{model}", "")
+    listed = (host.installed or {}).get(model)
+    if listed is None or not listed.digest or not host.version:
+        return None
+    return Template(listed.digest, host.version)
 
 
 class Verdicts:

@@ -1,4 +1,4 @@
-"""A small GET for the inventory, over the same connections as everything else."""
+"""A small request beside the clients', over the same connections as everything else."""
 
 import asyncio
 
@@ -49,13 +49,15 @@ class _Fetch:
             self.done.set_exception(error)
 
 
-async def fetch(pool: Pool, path: bytes, timeout_s: float) -> tuple[int, bytes]:
-    """Return status and body of a GET.
+async def fetch(
+    pool: Pool, path: bytes, timeout_s: float, body: bytes | None = None
+) -> tuple[int, bytes]:
+    """Return status and body of a GET, or of a POST of `body`.
 
     Raises UpstreamError or OSError when there is no answer, TimeoutError when it is late. Always
     dials anew: a stale keep-alive connection would look like a dead backend.
     """
-    task = _Fetch(pool.get_request(path))
+    task = _Fetch(pool.get_request(path) if body is None else pool.request(path, body))
     try:
         async with asyncio.timeout(timeout_s):
             pool.dial(task, timeout_s, limited=False)

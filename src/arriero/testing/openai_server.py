@@ -30,6 +30,11 @@ CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
 _POSTS: Final = frozenset({CHAT, COMPLETIONS, EMBEDDINGS})
+# What shows a prompt without answering it: llama.cpp renders, vLLM cuts into tokens and joins them.
+_SHOWS: Final[dict[Flavour, frozenset[str]]] = {
+    "llama.cpp": frozenset({"/apply-template"}),
+    "vllm": frozenset({"/tokenize", "/detokenize"}),
+}
 _STATUS_TEXTS: Final = {503: "Loading model", 404: "File Not Found", 429: "Too Many Requests"}
 
 encode = msgspec.json.encode
@@ -66,6 +71,7 @@ class OpenAiSim(SimHost):
         self._clock = LoopClock()
         self._engine = Engine(lambda: None)
         self._started_s = self._clock.unix_s()
+        self._vocabulary: list[str] = []  # vLLM's token ids are places in it
         self._forget()
 
     def _forget(self) -> None:
@@ -86,6 +92,8 @@ class OpenAiSim(SimHost):
             self._admit(request)
             if request.path in _POSTS:
                 await self._generate(request, reply, fault)
+            elif request.path in _SHOWS[self.flavour]:
+                reply.json(200, self._shown(request))
             elif request.path == "/v1/models":
                 context = self._context
                 reply.json(200, models_body(self.flavour, self.model, context, self._started_s))
@@ -96,7 +104,8 @@ class OpenAiSim(SimHost):
 
     def _admit(self, request: Request) -> None:
         gets = request.path in {"/health", "/v1/models"} and request.method == "GET"
-        if not gets and not (request.path in _POSTS and request.method == "POST"):
+        known = request.path in _POSTS | _SHOWS[self.flavour]
+        if not gets and not (known and request.method == "POST"):
             raise _Refused(404, "File Not Found" if self.flavour == "llama.cpp" else "Not Found")
         wanted = f"Bearer {self._api_key}"
         public = request.path == "/health"
@@ -123,6 +132,19 @@ class OpenAiSim(SimHost):
         pieces = self._engine.pieces(self._runner, prompt, answer, fault)
         async with aclosing(pieces):
             await self._deliver(pieces, writer, reply, stream=bool(body.get("stream")))
+
+    def _shown(self, request: Request) -> dict[str, Any]:
+        """Return the prompt of a chat, in the form of the path that was asked."""
+        body = self._body(request)
+        if request.path == "/detokenize":
+            return {"prompt": "".join(self._vocabulary[token] for token in body["tokens"])}
+        prompt, _ = self._chat(body, Writer(self.flavour, body, chat=True))
+        if self.flavour == "llama.cpp":
+            return {"prompt": "".join(prompt)}
+        first = len(self._vocabulary)
+        self._vocabulary += prompt
+        ids = list(range(first, len(self._vocabulary)))
+        return {"count": len(ids), "max_model_len": self._context, "tokens": ids}
 
     def _body(self, request: Request) -> dict[str, Any]:
         try:

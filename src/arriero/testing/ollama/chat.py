@@ -87,6 +87,8 @@ async def generate(
 
 async def _converse(job: Job, runner: Runner, messages: Sequence[Message], outlet: Outlet) -> None:
     kept = _shorten(job, runner, _with_system(job.model, messages))
+    if job.model.trims_prefill and kept[-1].get("role") == "assistant":
+        kept[-1] = {**kept[-1], "content": str(kept[-1].get("content", "")).rstrip()}
     rendered = _rendered(job, kept)
     if job.request.get("_debug_render_only"):
         images = sum(len(message.get("images") or ()) for message in kept)

@@ -58,6 +58,7 @@ class SimModel:
     prefill_tps: float = float("inf")
     decode_tps: float = float("inf")
     continues_prefill: bool = True  # a trailing assistant message is continued, not closed
+    trims_prefill: bool = False  # ... without the white space at its end (qwen3.5's renderer)
     tool_calls_last: bool = False  # calls come with the `done` line, as with Jinja templates
     replies: Reply | Mapping[str, str] = field(default_factory=dict)
 

@@ -44,7 +44,10 @@ def _turn(message: Message) -> str:
     images = "".join(f"[img-{at}]" for at in range(len(message.get("images") or ())))
     calls = message.get("tool_calls")
     called = json.dumps(calls) if calls else ""
-    return f"{_OPEN}{message.get('role', '')}\n{images}{message.get('content', '')}{called}{_CLOSE}"
+    thoughts = message.get("thinking") or message.get("reasoning_content") or ""
+    thought = f"<think>{thoughts}</think>\n" if thoughts else ""
+    said = f"{images}{thought}{message.get('content', '')}{called}"
+    return f"{_OPEN}{message.get('role', '')}\n{said}{_CLOSE}"
 
 
 def _tools(tools: Sequence[Mapping[str, Any]]) -> str:
