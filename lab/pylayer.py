@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab import paths
-from lab.rootfs import Layers, digest
+from lab.rootfs import SUITE, Layers, digest
 from lab.shell import Shell
 
 TIMEOUT_S = 1500.0
@@ -25,7 +25,9 @@ PATCH_RELEASES = "--ignore-requires-python"
 def venv_layer(shell: Shell, layers: Layers, base: Path, venv: str, locks: Sequence[str]) -> Path:
     """Return the layer that has these locks of `requirements/` installed in `venv`."""
     files = [paths.REPOSITORY / "requirements" / name for name in locks]
-    key = digest(base.name, venv, *(file.read_text(encoding="utf-8") for file in files))
+    # Not of the base's packages: the environment lies in a folder of its own, upon any Debian of
+    # the suite.
+    key = digest(SUITE, venv, *(file.read_text(encoding="utf-8") for file in files))
 
     def make(folder: Path) -> None:
         wheels = folder.with_name(f"{folder.name}.wheels")

@@ -9,10 +9,15 @@ from lab.scene import Scene
 
 def wheelhouse(scene: Scene) -> str:
     """Gather the release of this checkout on the control node."""
-    folder = paths.cache() / "wheelhouse"
+    return gather(scene)
+
+
+def gather(scene: Scene, *options: str) -> str:
+    """Gather a release in the lab's own wheelhouse, and return what the script said of it."""
     script = paths.REPOSITORY / "scripts" / "wheelhouse"
-    done = scene.shell.run([script, "--out", folder], timeout_s=600)
-    return done.output.strip().splitlines()[-1]
+    folder = paths.cache() / "wheelhouse"
+    done = scene.shell.run([script, "--out", folder, *options], timeout_s=900)
+    return done.output.strip().splitlines()[-1].replace(f"{folder}/", "")
 
 
 def backends(scene: Scene) -> str:

@@ -1,0 +1,89 @@
+"""Changes of release and engine while clients chat, and the ways back."""
+
+import re
+import shutil
+from pathlib import Path
+
+from lab import paths
+from lab.control import LIMIT, changed
+from lab.hosts import API
+from lab.load import told, under_load
+from lab.problems import expect
+from lab.scene import Scene
+from lab.story.accept import accept
+from lab.story.deploy import gather
+
+NEXT_VERSION = "0.1.1"
+TAGS = ("-t", "critical,high")
+PARTS = ("src", "requirements", "pyproject.toml", "README.md", "LICENSE")
+
+
+def upgrade(scene: Scene) -> str:
+    """Build the next release and roll it out under load."""
+    source = scene.stage.folder / "next"
+    _next_release(source)
+    gather(scene, "--source", str(source))
+    shutil.rmtree(source)
+    with under_load(scene.target()) as count:
+        before = running_version(scene)
+        done = scene.control.play(
+            "litellm_enforce", *LIMIT, *TAGS, "-e", f"arriero_version={NEXT_VERSION}"
+        )
+        after = running_version(scene)
+    expect(after == NEXT_VERSION != before, f"from {before} to {after}")
+    return f"{before} to {after}, {changed(done)} changes; {told(count)}"
+
+
+def roll_back(scene: Scene) -> str:
+    """Go back to the release before, with the deployment's own playbook, under load."""
+    with under_load(scene.target()) as count:
+        before = running_version(scene)
+        scene.control.play("litellm_rollback", *LIMIT)
+        after = running_version(scene)
+    expect(before == NEXT_VERSION != after, f"from {before} to {after}")
+    return f"{before} to {after}; {told(count)}"
+
+
+def to_litellm(scene: Scene) -> str:
+    """Run the other engine under the same unit, key and configuration, and accept it."""
+    gather(scene, "--engine", "litellm")
+    return _switch(scene, "litellm")
+
+
+def to_arriero(scene: Scene) -> str:
+    """Come back to arriero and accept it again."""
+    return _switch(scene, "arriero")
+
+
+def _switch(scene: Scene, engine: str) -> str:
+    scene.control.write_variables(gateway_engine=engine)
+    done = scene.control.play("litellm_enforce", *LIMIT, *TAGS)
+    again = scene.control.play("litellm_enforce", *LIMIT, *TAGS)
+    expect(changed(again) == 0, f"the second apply changed {changed(again)}")
+    processes = scene.on(API, "systemctl status litellm.service --no-pager").output
+    expect(f"/opt/{engine}/" in processes, f"{engine} does not run:\n{processes}")
+    return f"{changed(done)} changes, then 0; acceptance {accept(scene)}"
+
+
+def running_version(scene: Scene) -> str:
+    """Return the version of the arriero that answers."""
+    argv = ["curl", "-sS", f"http://{API.address}:4000/arriero/status", "-K", "-"]
+    header = f'header = "Authorization: Bearer {scene.control.master_key}"'
+    found = re.search(r'"version"\s*:\s*"([^"]+)"', scene.shell.run(argv, stdin=header).output)
+    return found[1] if found else "?"
+
+
+def _next_release(target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for name in PARTS:
+        source = paths.REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target / name)
+    for name in ("pyproject.toml", "src/arriero/__init__.py"):
+        file = target / name
+        text = file.read_text(encoding="utf-8")
+        line = re.compile(r'^((?:__)?version(?:__)? = )".*"$', re.MULTILINE)
+        file.write_text(line.sub(rf'\g<1>"{NEXT_VERSION}"', text), encoding="utf-8")
