@@ -19,7 +19,7 @@ def fleet() -> Fleet:
             Model(name="phi3", routes=routes),
             Model(name="apart", routes=(Route(backend="other", model="m:1"),)),
         ],
-        Routing(ejection_s=5.0, ejection_max_s=600.0),
+        Routing(ejection_s=5.0, ejection_max_s=600.0, probe_interval_s=0.0),
     )
 
 
@@ -39,8 +39,9 @@ def test_a_fleet_is_ready_when_a_host_is_known_to_have_a_model(fleet: Fleet) -> 
 def test_an_ejected_host_makes_nothing_ready_until_it_may_be_tried(fleet: Fleet) -> None:
     fleet.hosts["a"].installed = {"m:1": Listed()}
     eject(fleet, "a", 0.0)
-    assert not is_ready(fleet, 4.9)
-    assert is_ready(fleet, 5.0)
+    for now_s, ready in ((4.9, False), (5.0, True)):
+        fleet.roster.sweep(now_s)
+        assert is_ready(fleet, now_s) is ready
 
 
 @pytest.mark.parametrize(("now_s", "wait_s"), [(0.0, 6), (1.5, 4), (4.9, 1), (5.0, 1), (9.0, 1)])

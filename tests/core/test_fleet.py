@@ -1,5 +1,6 @@
 """Leases and reloads: what is counted is what is out, whatever happens in between."""
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -8,12 +9,15 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from arriero.config.settings import Backend, BackendKind, Model, Route, Routing
 from arriero.core.fleet import Fleet, Lease, take_lease
 from arriero.core.health import Cause, State
-from arriero.core.roster import Host
+from arriero.core.residency import Residency, Told
+from arriero.core.roster import Ejected, Host, Station
 from arriero.core.routing import open_mask
 from arriero.wire.inventory import Listed, Loaded
 
 NAMES = ("a", "b", "c")
-ROUTING = Routing(failures_max=2, ejection_s=5.0, ejection_max_s=20.0)
+ROUTING = Routing(
+    failures_max=2, ejection_s=5.0, ejection_max_s=20.0, probe_interval_s=0.0, slow_start_s=0.0
+)
 
 
 def backend(name: str, port: int = 1, slots: int | None = None) -> Backend:
@@ -34,9 +38,11 @@ MIXED = Model(  # different models by one name, two of them on one host
 )
 
 
-def new_fleet(previous: Fleet | None = None, routing: Routing = ROUTING) -> Fleet:
+def new_fleet(
+    previous: Fleet | None = None, routing: Routing = ROUTING, slots: int | None = None
+) -> Fleet:
     return Fleet(
-        [backend(name) for name in NAMES],
+        [backend(name, slots=slots) for name in NAMES],
         [model("one", *NAMES), model("two", "c", "b"), MIXED],
         routing,
         previous,
@@ -150,14 +156,14 @@ def test_a_lease_is_released_once(first: str, again: str) -> None:
     assert fleet.hosts["a"].in_flight == 0
 
 
-def release(lease: Lease, how: str, now_s: float, cause: Cause = Cause.STATUS) -> bool:
+def release(lease: Lease, how: str, now_s: float, cause: Cause = Cause.STATUS) -> Ejected:
     if how == "succeed":
         lease.succeed()
-        return False
-    if how == "fail":
+    elif how == "fail":
         return lease.fail(now_s, cause)
-    lease.abandon(now_s)
-    return False
+    else:
+        lease.abandon(now_s)
+    return Ejected.NOBODY
 
 
 def test_failing_tells_of_an_ejection_once() -> None:
@@ -208,8 +214,11 @@ def test_a_reload_does_not_make_new_turns_look_old() -> None:
 def test_a_reload_brings_its_limits_to_kept_hosts() -> None:
     old = new_fleet()
     new = new_fleet(old, Routing(failures_max=1, ejection_s=7.0, ejection_max_s=9.0))
-    assert take(new, "a").fail(0.0, Cause.STATUS)
-    assert new.hosts["a"].breaker.until_s == 7.0
+    assert take(new, "a").fail(0.0, Cause.STATUS) is Ejected.MODEL
+    assert take(new, "a").fail(0.0, Cause.LOST) is Ejected.HOST
+    breaker = new.hosts["a"].stations["m:1"].breaker
+    assert breaker is not None
+    assert breaker.until_s == new.hosts["a"].breaker.until_s == 7.0
 
 
 @pytest.mark.parametrize(
@@ -229,11 +238,13 @@ class LeaseMachine(RuleBasedStateMachine):
     """Real leases beside a naive model: a list of what is out, and a count for each host."""
 
     leases: Bundle[Lease] = Bundle("leases")
+    routing = ROUTING
+    slots: int | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
-        self.fleet = new_fleet()
+        self.fleet = new_fleet(routing=self.routing, slots=self.slots)
         self.out: list[Lease] = []
         self.served: dict[Host, int] = dict.fromkeys(self.fleet.hosts.values(), 0)
 
@@ -256,19 +267,34 @@ class LeaseMachine(RuleBasedStateMachine):
     def release(self, lease: Lease, how: str, cause: Cause) -> None:
         breaker = lease.target.host.breaker
         before = (breaker.state, breaker.until_s)
+        own = lease.target.station.breaker
         ejected = release(lease, how, self.now_s, cause)
+        own = own or lease.target.station.breaker
         self.out.remove(lease)
         if not lease.probe and before[0] is not State.AVAILABLE:
             assert (breaker.state, breaker.until_s) == before  # late ends change no ejection
         if ejected:
-            assert breaker.state is State.EJECTED
-            assert breaker.until_s > self.now_s
+            left_out = breaker if ejected is Ejected.HOST else own
+            assert left_out is not None
+            assert left_out.state is State.EJECTED
+            assert left_out.until_s > self.now_s
         with pytest.raises(AssertionError, match="exactly once"):
             release(lease, how, self.now_s, cause)
 
     @rule(seconds=st.floats(0, 30))
     def time_passes(self, seconds: float) -> None:
         self.now_s += seconds
+        self.fleet.roster.sweep(self.now_s)
+
+    @rule(name=st.sampled_from(NAMES), told=st.sampled_from([Told.LOAD, Told.DONE, Told.FAILED]))
+    def load(self, name: str, told: Told) -> None:
+        self.fleet.hosts[name].stations["m:1"].learn(told)
+
+    @rule(name=st.sampled_from(NAMES))
+    def process_is_another(self, name: str) -> None:
+        host = self.fleet.hosts[name]
+        host.gone()
+        assert not any(station.resident for station in host.stations.values())
 
     @rule(name=st.sampled_from(NAMES))
     def reachable(self, name: str) -> None:
@@ -292,7 +318,7 @@ class LeaseMachine(RuleBasedStateMachine):
             for name, host in old.hosts.items()
         ]
         models = [alias.settings for alias in old.aliases.values()]
-        self.fleet = Fleet(backends, models, ROUTING, old)
+        self.fleet = Fleet(backends, models, self.routing, old)
         for name, host in self.fleet.hosts.items():
             assert (host is old.hosts[name]) is (host.settings == old.hosts[name].settings)
             self.served.setdefault(host, 0)
@@ -316,10 +342,19 @@ class LeaseMachine(RuleBasedStateMachine):
             for station in host.stations.values():
                 group, bit = station.group, host.bit
                 assert station.running == sum(lease.target.station is station for lease in self.out)
-                assert bool(group.usable & bit) is host.has(station.model)
-                assert bool(group.free & bit) is (station.running < station.slots)
-                assert group.open == group.usable & group.free
-                assert bool(group.resident & bit) is (station.model in host.resident)
+                usable = host.has(station.model) and self.lets_through(station)
+                assert bool(group.usable & bit) is usable
+                assert bool(group.free & bit) is has_room(station)
+                assert bool(group.resident & bit) is (station.residency is Residency.LOADED)
+                loads = station.residency is Residency.LOADING
+                assert bool(group.loading & bit) <= loads  # others may wait no more for it
+                here = group.resident | group.loading if group.loading else -1
+                assert group.open == group.usable & group.free & here
+                resort = usable or (own := station.breaker) is None or own.cause is Cause.SILENT
+                assert not (group.resort & bit and resort)
+
+    def lets_through(self, station: Station) -> bool:
+        return station.breaker is None or station.breaker.may_try(self.now_s)
 
     @invariant()
     def open_hosts_are_those_that_a_look_at_each_target_finds(self) -> None:
@@ -329,7 +364,9 @@ class LeaseMachine(RuleBasedStateMachine):
                 for target in alias.targets
                 if target.host.has(target.model)
                 and target.host.breaker.may_try(self.now_s)
-                and target.station.running < target.station.slots
+                and self.lets_through(target.station)
+                and has_room(target.station)
+                and is_here(target.station)
             }
             mask = open_mask(alias, self.fleet.roster, self.now_s)
             assert set(self.fleet.roster.hosts_of(mask)) == found
@@ -339,6 +376,10 @@ class LeaseMachine(RuleBasedStateMachine):
         for host in self.served:
             probes = [lease for lease in self.out if lease.probe and lease.target.host is host]
             assert len(probes) == (host.breaker.state is State.PROBING)
+            for station in host.stations.values():
+                own = [each for each in self.out if each.retrial and each.target.station is station]
+                tried = station.breaker is not None and station.breaker.state is State.PROBING
+                assert len(own) == tried
 
     def teardown(self) -> None:
         for lease in self.out:
@@ -347,5 +388,26 @@ class LeaseMachine(RuleBasedStateMachine):
         assert all(host.breaker.state is not State.PROBING for host in self.served)
 
 
+def has_room(station: Station) -> bool:
+    ramp = station.host.ramp
+    held = ramp is not None and station.host.in_flight >= ramp.allowed()
+    return station.running < station.slots and not held
+
+
+def is_here(station: Station) -> bool:
+    """Say whether nobody has to wait for another host's load instead."""
+    group = station.group
+    return not group.loading or bool((group.resident | group.loading) & station.host.bit)
+
+
+class SlowStartMachine(LeaseMachine):
+    """The same with hosts that come back slowly, and two slots."""
+
+    routing = msgspec.structs.replace(ROUTING, slow_start_s=20.0)
+    slots = 2
+
+
 TestLeases = LeaseMachine.TestCase
+TestSlowLeases = SlowStartMachine.TestCase
+TestSlowLeases.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestLeases.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -26,7 +26,8 @@ from arriero.config.settings import (
     Server,
     Timeouts,
 )
-from arriero.core.roster import Host
+from arriero.core.health import Breaker
+from arriero.core.roster import Host, Station
 from arriero.server.gateway import Gateway
 from arriero.telemetry.events import LOGGER
 from arriero.testing.ollama import OllamaSim, SimModel
@@ -41,13 +42,20 @@ QUICK = Timeouts(
     connect_s=0.5, load_s=0.01, first_token_s=0.4, inter_token_s=0.4, response_s=0.8, total_s=20.0
 )
 # One look at the start, and none that could mend what a test has broken.
-CALM = Routing(inventory_interval_s=600.0, ejection_s=60.0, ejection_max_s=60.0)
+CALM = Routing(
+    inventory_interval_s=600.0,
+    ejection_s=60.0,
+    ejection_max_s=60.0,
+    probe_interval_s=0.0,
+    slow_start_s=0.0,
+)
 
 
-def sim(*names: str, num_parallel: int = 64, **model: Any) -> OllamaSim:
-    """A host with these models (one by default); give it to `async with`."""
+def sim(*names: str, num_parallel: int = 64, cold: bool = False, **model: Any) -> OllamaSim:
+    """A host with these models (one by default) in memory; give it to `async with`."""
     models = [SimModel(name, **model) for name in names or (MODEL,)]
-    return OllamaSim(models, num_parallel=num_parallel)
+    host = OllamaSim(models, num_parallel=num_parallel)
+    return host if cold or "load_s" in model else host.hold(*names or (MODEL,))
 
 
 def settings(
@@ -117,6 +125,15 @@ class Running:
 
     def host(self, name: str) -> Host:
         return self.gateway.runtime.fleet.hosts[name]
+
+    def station(self, name: str, model: str = MODEL) -> Station:
+        return self.host(name).stations[model]
+
+    def own_breaker(self, name: str, model: str = MODEL) -> Breaker:
+        """The breaker of one model on a host, which has failed."""
+        breaker = self.station(name, model).breaker
+        assert breaker is not None
+        return breaker
 
     def note_hosts(self) -> None:
         """Hosts that a reload drops must come to rest too."""

@@ -10,7 +10,7 @@ from tests.integration.arena import MODEL
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 TAGS = json.dumps({"models": [{"name": MODEL, "model": MODEL, "digest": "d1"}]}).encode()
-INVENTORY = {b"/api/tags": TAGS, b"/api/ps": b'{"models":[]}', b"/api/version": b'{"version":"1"}'}
+INVENTORY = {b"/api/tags": TAGS, b"/api/ps": TAGS, b"/api/version": b'{"version":"1"}'}
 
 LINES = (
     b'{"message":{"role":"assistant","content":"Hello"},"done":false}\n',

@@ -251,7 +251,7 @@ async def test_a_whole_answer_that_is_none_marks_its_backend() -> None:
         bad.faults.add(Fault(kind=Kind.EOF_MID, after=2, endpoint="/api/chat"))
         for _ in range(4):
             assert (await ask(running.port)).good
-        assert running.host("a").breaker.state is State.EJECTED
+        assert running.own_breaker("a").state is State.EJECTED
 
 
 async def test_failover_works_for_embeddings_and_completions_too() -> None:

@@ -14,7 +14,7 @@ LOOKING = msgspec.structs.replace(CALM, inventory_interval_s=0.02)
 
 
 def asked(host: OllamaSim) -> int:
-    return sum(seen.method == "POST" for seen in host.requests)
+    return sum(seen.path == "/api/chat" for seen in host.requests)
 
 
 async def test_sequential_requests_take_turns() -> None:
@@ -54,7 +54,8 @@ async def test_concurrent_requests_spread_evenly() -> None:
 
 
 async def test_a_tie_goes_to_the_host_that_has_the_model_loaded() -> None:
-    async with sim() as a, sim() as b, serving(settings(a, b, routing=LOOKING)) as running:
+    hosts = sim(cold=True), sim(cold=True)
+    async with hosts[0] as a, hosts[1] as b, serving(settings(a, b, routing=LOOKING)) as running:
         async with serving(settings(b)) as other:
             assert (await ask(other.port)).good
         await eventually(lambda: running.host("b").resident, "the model seen loaded")
@@ -131,7 +132,7 @@ async def test_simple_shuffle_follows_the_weights() -> None:
 
 async def test_two_aliases_of_one_model_are_one_model_on_the_host() -> None:
     aliases = {"fast": MODEL, "slow": MODEL}
-    async with sim() as a, serving(settings(a, aliases=aliases)) as running:
+    async with sim(cold=True) as a, serving(settings(a, aliases=aliases)) as running:
         first = await ask(running.port, model="fast")
         second = await ask(running.port, model="slow")
         assert (first.json["model"], second.json["model"]) == ("fast", "slow")

@@ -37,7 +37,7 @@ async def test_connect() -> None:
         with socket.create_connection(address), socket.socket() as filler:
             filler.settimeout(0)
             filler.connect_ex(address)
-            async with sim() as good:
+            async with sim(cold=True) as good:
                 url = f"http://127.0.0.1:{address[1]}"
                 config = settings(url, good, timeouts=only(connect_s=0.1))
                 async with serving(config, known=False) as running:

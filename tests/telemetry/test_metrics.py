@@ -40,6 +40,9 @@ def fill(metrics: Metrics) -> None:
     )
     metrics.attempt_failed("a", "silent")
     metrics.ejected("a")
+    metrics.model_ejected("a", "m:1")
+    metrics.model_loaded("a", "m:1", ok=True)
+    metrics.probed("a", ok=False)
     metrics.reloaded(ok=True)
 
 

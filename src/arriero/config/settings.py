@@ -21,11 +21,13 @@ OptionValue = bool | int | float | str | tuple[str, ...]
 # `form` names the notation of config/forms.py in which a value may be written besides its plain
 # type. The upper bounds are far above any use; they keep a slip of the finger from meaning "never".
 Seconds = Annotated[float, Meta(gt=0, le=2_678_400, extra={"form": "duration"})]
+SecondsOrOff = Annotated[float, Meta(ge=0, le=2_678_400, extra={"form": "duration"})]
 Bytes = Annotated[int, Meta(ge=1024, le=1_099_511_627_776, extra={"form": "size"})]
 Url = Annotated[str, Meta(extra={"form": "url"})]
 KeepAlive = Annotated[int | str, Meta(extra={"form": "keep-alive"})]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Hosts = Annotated[int, Meta(ge=0, le=1_000_000)]
 Retries = Annotated[int, Meta(ge=0, le=16)]
 Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
 Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
@@ -113,13 +115,14 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One place that serves an alias: a backend and the model's name there.
 
     `slots` overrides the backend's. A model has one number of slots on a backend: where routes of
-    several aliases differ, the largest counts.
+    several aliases differ, the largest counts. `keep_loaded` keeps the model in memory here.
     """
 
     backend: BackendName
     model: ModelName
     weight: Weight = 1.0
     slots: Count | None = None
+    keep_loaded: bool = False
     timeouts: Timeouts = Timeouts()
 
 
@@ -127,8 +130,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """One alias: what clients call it, where it runs, and what belongs to it and not to them.
 
     `context` becomes Ollama's `num_ctx` and is the same on every host, because differing values
-    reload the model. `options` are defaults below what a client sends. Capabilities of None mean
-    "ask the backends".
+    reload the model. `keep_loaded` is on how many of its hosts the model stays in memory without
+    being asked for. `digests` says what becomes of hosts with other weights under the same name,
+    `overflow` of prompts that are longer than the context. `options` are defaults below what a
+    client sends. Capabilities of None mean "ask the backends".
     """
 
     name: ModelName
@@ -138,6 +143,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     retries: Retries | None = None
     context: Tokens | None = None
     keep_alive: KeepAlive | None = None
+    keep_loaded: Hosts = 0
+    digests: Literal["same", "mixed"] = "same"
+    overflow: Literal["refuse", "truncate"] = "refuse"
     max_input_tokens: Tokens | None = None
     max_output_tokens: Tokens | None = None
     options: dict[str, OptionValue] = {}
@@ -175,10 +183,13 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):
-    """How a backend is chosen, and when one is left out.
+    """How a backend is chosen, when one or a model on it is left out, and how it comes back.
 
-    A transport failure ejects at once; an HTTP 5xx after `failures_max` in a row. The first
-    ejection lasts `ejection_s`, each following one twice as long, up to `ejection_max_s`.
+    A transport failure ejects the backend at once, a timeout the model, an HTTP 5xx the model after
+    `failures_max` in a row. The first ejection lasts `ejection_s`, each following one twice as
+    long, up to `ejection_max_s`. A loaded model that has not answered for `probe_interval_s` is
+    asked for one token; 0 turns that off. A backend that comes back gets its share of the work
+    within `slow_start_s`; 0 gives it all at once.
     """
 
     strategy: Strategy = "least-busy"
@@ -188,6 +199,9 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     ejection_max_s: Seconds = 120.0
     inventory_interval_s: Seconds = 5.0
     inventory_timeout_s: Seconds = 5.0
+    probe_interval_s: SecondsOrOff = 120.0
+    probe_timeout_s: Seconds = 60.0
+    slow_start_s: SecondsOrOff = 30.0
 
 
 class Queueing(msgspec.Struct, frozen=True, kw_only=True):

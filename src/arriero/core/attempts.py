@@ -3,8 +3,8 @@
 Theory. An attempt is one request on one backend. It ends in exactly one way (`End`), and the
 table says three things about each: which mark the backend gets (None: none), what happens next,
 and which error tells the client if nobody else can be asked. Whether content was
-already sent to the client is not in the table: after that nothing is asked again, because the
-answer would be told twice.
+already sent to the client is not in the table: after that the request must not be asked again,
+because the answer would be told twice; `resume` knows what may be asked then.
 """
 
 from enum import Enum
@@ -33,10 +33,12 @@ class End(Enum):
     BROKEN = "broken"  # ended without saying that it is done
     MALFORMED = "malformed"  # not HTTP, not NDJSON, not an answer
     FAILED = "failed"  # HTTP 5xx, or an error line in the stream
+    LOAD_FAILED = "load_failed"
     BUSY = "busy"
     MISSING_MODEL = "missing_model"
     CLIENT_FAULT = "client_fault"
     FINAL = "final"  # would repeat anywhere
+    DIVERGED = "diverged"  # went on with a broken stream in other words than those it had
 
 
 class Next(Enum):
@@ -65,11 +67,13 @@ RULES: dict[End, Rule] = {
     End.BROKEN: Rule(Cause.LOST, Next.RETRY, BackendFailed, "the backend broke off its answer"),
     End.MALFORMED: Rule(Cause.STATUS, Next.RETRY, BackendFailed, "the backend's answer is garbled"),
     End.FAILED: Rule(Cause.STATUS, Next.RETRY, BackendFailed, "the backend reported a failure"),
+    End.LOAD_FAILED: Rule(Cause.LOAD, Next.RETRY, BackendFailed, "the model could not be loaded"),
     End.BUSY: Rule(None, Next.ASK_FREELY, NoBackend, "every backend of this model is busy"),
     End.MISSING_MODEL: Rule(
         None, Next.ASK_FREELY, UnknownModel, "no backend has this model installed"
     ),
     End.CLIENT_FAULT: Rule(None, Next.STOP, BadRequest, "the backend refused the request"),
+    End.DIVERGED: Rule(None, Next.RETRY, BackendFailed, "the answer could not be continued"),
     End.FINAL: Rule(None, Next.STOP, BackendFailed, "the model could not finish this answer"),
 }
 

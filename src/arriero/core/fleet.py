@@ -12,7 +12,7 @@ import msgspec
 from arriero.config.settings import Backend, Model, Route, Routing, Strategy, Timeouts
 from arriero.core.cells import cells_of
 from arriero.core.health import Cause
-from arriero.core.roster import Group, Host, Roster, Station, slots_of
+from arriero.core.roster import Ejected, Group, Host, Roster, Station, slots_of
 from arriero.wire.inventory import full_name
 
 
@@ -65,22 +65,32 @@ class Lease(msgspec.Struct, eq=False):
     """The right to have one request on one host; made by `take_lease`, counts until its release."""
 
     target: Target
-    probe: bool  # it is the one request that a half-open breaker lets through
+    probe: bool  # it is the one request that the host's half-open breaker lets through
+    retrial: bool = False  # the same for the station's
+    asked_s: float = 0.0
     released: bool = False
 
     def succeed(self) -> None:
-        """The host answered, be it a refusal of a bad request."""
-        breaker = self._release().breaker
-        if self.probe or breaker.failures or breaker.ejections:
-            breaker.on_success(probe=self.probe)
+        """The host generated what was asked for."""
+        host = self._release()
+        host.on_answer(probe=self.probe)
+        self.target.station.on_answer(retrial=self.retrial)
 
-    def fail(self, now_s: float, cause: Cause) -> bool:
-        """The host failed; return True when that ejects it."""
-        return self._release().breaker.on_failure(now_s, probe=self.probe, cause=cause)
+    def fail(self, now_s: float, cause: Cause) -> Ejected:
+        """The request failed by the host's or the model's fault; return who is left out now."""
+        return self._release().on_failure(self.target.station, self, now_s, cause)
 
     def abandon(self, now_s: float) -> None:
-        """The request ended without a verdict on the host, as when the client left."""
-        self._release().breaker.on_abandoned(now_s, probe=self.probe)
+        """The request ended without a verdict on the host.
+
+        As when the client left, or when the host refused what no host would do: that proves a web
+        server, and no model.
+        """
+        host = self._release()
+        host.breaker.on_abandoned(now_s, probe=self.probe)
+        breaker = self.target.station.breaker
+        if breaker is not None:
+            breaker.on_abandoned(now_s, probe=self.retrial)
 
     def _release(self) -> Host:
         assert not self.released, "a lease is released exactly once"
@@ -98,7 +108,19 @@ def take_lease(target: Target, turn: int, now_s: float) -> Lease:
     host.roster.occupy(station)
     host.served += 1
     host.last_turn = turn
-    return Lease(target, host.breaker.on_try(now_s))
+    breaker = station.breaker
+    retrial = breaker is not None and breaker.on_try(now_s)
+    return Lease(target, host.breaker.on_try(now_s), retrial, now_s)
+
+
+def take_probe_lease(target: Target, now_s: float) -> Lease:
+    """Count one of our own requests: it takes a slot, and no turn from anybody."""
+    station = target.station
+    host = station.host
+    host.roster.occupy(station)
+    breaker = station.breaker
+    retrial = breaker is not None and breaker.on_try(now_s, own=True)
+    return Lease(target, host.breaker.on_try(now_s, own=True), retrial, now_s)
 
 
 class Fleet:
@@ -189,9 +211,5 @@ def _kept_host(old: Host | None, backend: Backend, routing: Routing, roster: Ros
     """Return the old host with the new routing's limits, or a new one if its settings changed."""
     if old is None or old.settings != backend:
         return Host(backend, routing, roster)
-    old.breaker.set_limits(
-        failures_max=routing.failures_max,
-        ejection_s=routing.ejection_s,
-        ejection_max_s=routing.ejection_max_s,
-    )
+    old.set_limits(routing)
     return old

@@ -10,48 +10,69 @@ together.
 `Host.in_flight` counts the requests a host is working on, whatever alias they came by: a counter
 per alias cannot see that a host is busy with another model (LiteLLM's fault 4, research 3).
 
+A host and each of its stations have a breaker of their own. Which one a failure reaches:
+
+    cause             host               station
+    REFUSED, LOST     ejected            --
+    STATUS            --                 ejected after `failures_max` in a row
+    LOAD              --                 ejected
+    SILENT            `silence` decides  ejected
+
+A failure of the half-open request of an ejected host ejects that host again, whatever its cause.
+
 A roster lives as long as the process. A reload keeps the hosts whose settings did not change, and a
 bit is never given to another host, so that requests under way may go on with the aliases they know.
+Its clock is as old as the last sweep: what it is asked for here needs no better one.
 """
 
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Protocol
+
 from arriero.config.settings import Backend, Routing
-from arriero.core.health import AVAILABLE, Breaker
+from arriero.core.group import Group
+from arriero.core.health import AVAILABLE, Breaker, Cause, State
+from arriero.core.residency import Residency, Told, after
+from arriero.core.silence import Verdict, Witness, judge
+from arriero.core.slowstart import Ramp
 from arriero.wire.inventory import Listed, Loaded
 
+__all__ = ["UNLIMITED", "Ejected", "Group", "Host", "Roster", "Station", "slots_of"]
+
 UNLIMITED = 1_000_000_000  # slots, where the backend's own scheduler is trusted
+NEVER_S = float("-inf")
+PROBE_FIRST_S = 1.0  # how long a silent host is left to the prober when its ejection is over
+LOAD_PATIENCE_S = 60.0  # how long requests wait for one host's load before another may begin
+
+_LOADING, _LOADED = Residency.LOADING, Residency.LOADED
 
 
-class Group:
-    """All stations of one model name. Masks have one bit for each host."""
+class Ejected(IntEnum):
+    """Who is left out because of a failure; nobody is false."""
 
-    __slots__ = ("free", "model", "open", "resident", "usable")
+    NOBODY = 0
+    MODEL = 1
+    HOST = 2
 
-    def __init__(self, model: str) -> None:
-        self.model = model
-        self.usable = 0  # the model is there, as far as is known
-        self.free = 0  # a slot is free
-        self.open = 0  # both
-        self.resident = 0  # the model is loaded
 
-    def set_usable(self, bit: int, usable: bool) -> None:  # noqa: FBT001 - a fact, not a switch
-        """Note whether requests for the model may go to the host."""
-        self.usable = self.usable | bit if usable else self.usable & ~bit
-        self.open = self.usable & self.free
+class Trial(Protocol):
+    """A lease, as the host's failure concerns it."""
 
-    def set_free(self, bit: int, free: bool) -> None:  # noqa: FBT001 - a fact, not a switch
-        """Note whether the host has a slot for the model."""
-        self.free = self.free | bit if free else self.free & ~bit
-        self.open = self.usable & self.free
-
-    def set_resident(self, bit: int, resident: bool) -> None:  # noqa: FBT001 - a fact, not a switch
-        """Note whether the host has the model loaded."""
-        self.resident = self.resident | bit if resident else self.resident & ~bit
+    probe: bool  # it is the half-open request of the host
+    retrial: bool  # it is the half-open request of the station
+    asked_s: float
 
 
 class Station:
-    """One model on one host: it has so many slots, and `running` of them are taken."""
+    """One model on one host: it has so many slots, and `running` of them are taken.
 
-    __slots__ = ("group", "host", "model", "running", "slots")
+    `epoch` counts the times that the model left the memory, and its prompt caches with it.
+    """
+
+    __slots__ = (
+        "answered_s", "breaker", "epoch", "evicted_s", "group", "host", "loading_s", "model",
+        "probed_s", "probes", "residency", "running", "slots",
+    )  # fmt: skip
 
     def __init__(self, host: "Host", group: Group, slots: int) -> None:
         self.host = host
@@ -59,24 +80,115 @@ class Station:
         self.model = group.model
         self.slots = slots
         self.running = 0
-        group.set_free(host.bit, free=True)
+        self.epoch = 0
+        self.breaker: Breaker | None = None  # made by the first failure; most never need one
+        self.residency = Residency.UNKNOWN if host.kind == "ollama" else Residency.LOADED
+        self.answered_s = 0.0  # when a generation last succeeded here
+        self.evicted_s = NEVER_S  # when the backend took the model out of memory by itself
+        self.loading_s = 0.0  # when the load under way began
+        self.probed_s = 0.0  # when the last probe ended
+        self.probes = 0  # since the last answer to a user
+        group.set_residency(host.bit, self.residency)
+        self.refresh_free()
         self.look()
-
-    def set_slots(self, slots: int) -> None:
-        """Change the slots, as a reload does; requests beyond them finish first."""
-        self.slots = slots
-        self.group.set_free(self.host.bit, free=self.running < slots)
 
     def look(self) -> None:
         """Take over what the host knows of the model."""
         host = self.host
-        self.group.set_usable(host.bit, usable=host.has(self.model))
-        self.group.set_resident(host.bit, resident=self.model in host.resident)
+        self.refresh_usable()
+        if host.kind != "ollama":
+            return  # one model, in memory from its start
+        loaded = host.resident.get(self.model)
+        if loaded is not None:
+            self.learn(Told.MEMORY)
+            self.group.paces.enrol(host.bit, loaded.offloaded)
+        elif host.installed is None:
+            self.learn(Told.GONE)
+        else:
+            self.learn(Told.DISK if self.model in host.installed else Told.ABSENT)
+
+    def learn(self, told: Told) -> None:
+        """Take over what was learnt about the model's whereabouts."""
+        before, now = self.residency, after(self.residency, told)
+        if told is Told.GONE:
+            self.evicted_s = NEVER_S
+        if now is before:
+            return
+        self.residency = now
+        self.group.set_residency(self.host.bit, now)
+        now_s = self.host.roster.now_s
+        if now is _LOADING:
+            self.loading_s = now_s
+            self.host.roster.loading.add(self)
+        elif before is _LOADING:
+            self.host.roster.loading.discard(self)
+        if before is _LOADED:
+            self.epoch += 1
+            if told is Told.DISK:
+                self.evicted_s = now_s
 
     @property
     def resident(self) -> bool:
         """Whether the model is loaded."""
-        return self.group.resident & self.host.bit != 0
+        return self.residency is _LOADED
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is ejected because it did not answer."""
+        breaker = self.breaker
+        return (
+            breaker is not None and breaker.state is not AVAILABLE and breaker.cause is Cause.SILENT
+        )
+
+    def refresh_usable(self) -> None:
+        """Write anew whether requests for the model may go to the host."""
+        host, group, breaker = self.host, self.group, self.breaker
+        there = host.has(self.model) and (group.mixed or not group.odd & host.bit)
+        lets = breaker is None or breaker.may_try(host.roster.now_s)
+        group.set_usable(host.bit, usable=there and lets)
+        resort = (
+            there
+            and not lets
+            and breaker is not None
+            and breaker.state is State.EJECTED
+            and breaker.cause is not Cause.SILENT
+        )
+        group.resort = group.resort | host.bit if resort else group.resort & ~host.bit
+
+    def refresh_free(self) -> None:
+        """Write anew whether a slot is free; a host that has just come back has fewer."""
+        host = self.host
+        held = host.ramp is not None and host.in_flight >= host.ramp.allowed()
+        self.group.set_free(host.bit, free=self.running < self.slots and not held)
+
+    def set_slots(self, slots: int) -> None:
+        """Change the slots, as a reload does; requests beyond them finish first."""
+        self.slots = slots
+        self.refresh_free()
+
+    def on_answer(self, *, retrial: bool) -> None:
+        """A generation succeeded."""
+        self.answered_s = self.host.roster.now_s
+        if self.residency is not _LOADED:
+            self.learn(Told.ANSWERED)
+        breaker = self.breaker
+        if breaker is not None:
+            breaker.on_success(probe=retrial)
+
+    def on_failure(self, now_s: float, cause: Cause, *, retrial: bool) -> bool:
+        """A request failed by this model's fault; return True when that ejects it."""
+        breaker = self.breaker
+        if breaker is None:
+            breaker = self.breaker = self.host.new_breaker(self._note_breaker)
+        return breaker.on_failure(now_s, probe=retrial, cause=cause)
+
+    def _note_breaker(self, breaker: Breaker) -> None:
+        resting = self.host.roster.resting
+        if breaker.state is AVAILABLE:
+            resting.discard(self)
+        else:
+            resting.add(self)
+        self.refresh_usable()
 
     def __repr__(self) -> str:
         return f"<Station {self.model} on {self.host.name}: {self.running}/{self.slots}>"
@@ -86,8 +198,8 @@ class Host:
     """One backend as the gateway knows it. Written only by leases and the inventory."""
 
     __slots__ = (
-        "_installed", "_resident", "bit", "breaker", "in_flight", "kind", "last_turn", "name",
-        "roster", "served", "settings", "stations", "version",
+        "_installed", "_resident", "_routing", "bit", "breaker", "in_flight", "kind", "last_turn",
+        "name", "ramp", "roster", "served", "settings", "stations", "version",
     )  # fmt: skip
 
     def __init__(self, settings: Backend, routing: Routing, roster: "Roster") -> None:
@@ -102,13 +214,34 @@ class Host:
         self.stations: dict[str, Station] = {}
         self._installed: dict[str, Listed] | None = None
         self._resident: dict[str, Loaded] = {}
-        self.breaker = Breaker(
-            failures_max=routing.failures_max,
-            ejection_s=routing.ejection_s,
-            ejection_max_s=routing.ejection_max_s,
-            on_change=self._note_breaker,
-        )
+        self._routing = routing
+        self.ramp: Ramp | None = None  # while it has just come back
+        self.breaker = self.new_breaker(self._note_breaker)
         self.bit = roster.enrol(self)
+
+    def new_breaker(self, on_change: Callable[[Breaker], None]) -> Breaker:
+        """Return a breaker with the limits of the configuration."""
+        breaker = Breaker(
+            failures_max=self._routing.failures_max,
+            ejection_s=self._routing.ejection_s,
+            ejection_max_s=self._routing.ejection_max_s,
+            on_change=on_change,
+        )
+        breaker.probe_first_s = PROBE_FIRST_S if self._routing.probe_interval_s else 0.0
+        return breaker
+
+    def set_limits(self, routing: Routing) -> None:
+        """Change the limits, as a reload does; an ejection under way keeps its end."""
+        self._routing = routing
+        stations = [station.breaker for station in self.stations.values()]
+        for breaker in (self.breaker, *stations):
+            if breaker is not None:
+                breaker.set_limits(
+                    failures_max=routing.failures_max,
+                    ejection_s=routing.ejection_s,
+                    ejection_max_s=routing.ejection_max_s,
+                )
+                breaker.probe_first_s = PROBE_FIRST_S if routing.probe_interval_s else 0.0
 
     @property
     def installed(self) -> dict[str, Listed] | None:
@@ -148,12 +281,85 @@ class Host:
             station = self.stations[model] = Station(self, group, slots_of(self.settings))
         return station
 
+    def gone(self) -> None:
+        """Its process went away: what was in its memory is lost, and what ailed it, too."""
+        self._resident = {}
+        self.version = ""
+        self.breaker.on_gone()
+        self.restarted()
+
+    def restarted(self) -> None:
+        """Its process is another one than at the last look: what was in its memory is lost."""
+        for station in self.stations.values():
+            station.learn(Told.GONE)
+            if station.breaker is not None:
+                station.breaker.on_gone()
+                station.refresh_usable()
+
+    @property
+    def loads(self) -> int:
+        """How many models the gateway is loading here."""
+        return sum(each.residency is _LOADING for each in self.stations.values())
+
+    def on_failure(self, station: Station, lease: "Trial", now_s: float, cause: Cause) -> Ejected:
+        """A request on the station failed; return who is left out because of it now."""
+        if cause in (Cause.REFUSED, Cause.LOST):
+            if lease.retrial and station.breaker is not None:
+                station.breaker.on_abandoned(now_s, probe=True)
+            ejects = self.breaker.on_failure(now_s, probe=lease.probe, cause=cause)
+            return Ejected.HOST if ejects else Ejected.NOBODY
+        ejected = station.on_failure(now_s, cause, retrial=lease.retrial)
+        if lease.probe or (cause is Cause.SILENT and self._is_wedged(station, lease.asked_s)):
+            self.roster.suspects.discard(self)
+            if self.breaker.on_failure(now_s, probe=lease.probe, cause=cause):
+                return Ejected.HOST
+        return Ejected.MODEL if ejected else Ejected.NOBODY
+
+    def _is_wedged(self, silent: Station, asked_s: float) -> bool:
+        """Say whether a silent model means a silent host; if nobody knows, have it probed."""
+        verdict = judge(
+            asked_s,
+            (
+                Witness(each.silent, each.residency is _LOADED, each.answered_s)
+                for each in self.stations.values()
+                if each is not silent
+            ),
+        )
+        if verdict is Verdict.PROBE:
+            self.roster.suspects.add(self)
+        return verdict is Verdict.EJECT
+
+    def on_answer(self, *, probe: bool) -> None:
+        """A generation succeeded on one of its stations."""
+        breaker = self.breaker
+        if probe or breaker.failures or breaker.ejections:
+            breaker.on_success(probe=probe)
+        self.roster.suspects.discard(self)
+        if self.ramp is not None and not probe:
+            self.ramp.on_success()
+            self.look_at_ramp()
+
+    def look_at_ramp(self) -> None:
+        """End the slow start if it has done its work; write anew who has a free slot."""
+        slots = sum(station.slots for station in self.stations.values())
+        if self.ramp is not None and self.ramp.is_over(self.roster.now_s, slots):
+            self.ramp = None
+            self.roster.ramping.discard(self)
+        for station in self.stations.values():
+            station.refresh_free()
+
     def _look(self) -> None:
         for station in self.stations.values():
             station.look()
 
     def _note_breaker(self, breaker: Breaker) -> None:
-        self.roster.set_available(self.bit, available=breaker.state is AVAILABLE)
+        available = breaker.state is AVAILABLE
+        self.roster.set_available(self.bit, available=available)
+        slow_start_s = self._routing.slow_start_s
+        if available and slow_start_s:
+            self.ramp = Ramp(self.roster.now_s, slow_start_s)
+            self.roster.ramping.add(self)
+            self.look_at_ramp()
 
     def __repr__(self) -> str:
         return f"<Host {self.name} {self.breaker.state.name} in_flight={self.in_flight}>"
@@ -167,7 +373,10 @@ def slots_of(backend: Backend) -> int:
 class Roster:
     """Every host there was since the start, by its bit."""
 
-    __slots__ = ("available", "groups", "hosts", "levels", "withheld")
+    __slots__ = (
+        "available", "groups", "hosts", "levels", "loading", "now_s", "on_vacant", "ramping", "resting",
+        "suspects", "withheld",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.hosts: list[Host] = []  # by the position of their bits
@@ -175,6 +384,23 @@ class Roster:
         self.available = 0  # the hosts whose breaker is closed
         self.withheld = 0  # the others
         self.groups: dict[str, Group] = {}
+        self.on_vacant: Callable[[Station], None] | None = None  # told of each request less
+        self.now_s = 0.0  # of the last sweep
+        self.resting: set[Station] = set()  # ejected, or being tried
+        self.loading: set[Station] = set()
+        self.ramping: set[Host] = set()
+        self.suspects: set[Host] = set()  # to be probed at once
+
+    def sweep(self, now_s: float) -> None:
+        """Let time pass: ejections of stations end, hosts that came back get more to do."""
+        self.now_s = now_s
+        for station in self.resting:
+            station.refresh_usable()
+        for host in list(self.ramping):
+            host.look_at_ramp()
+        for station in self.loading:
+            if now_s - station.loading_s >= LOAD_PATIENCE_S:
+                station.group.wait_no_more(station.host.bit)
 
     def enrol(self, host: Host) -> int:
         """Add a host, idle and available; return its bit."""
@@ -210,6 +436,8 @@ class Roster:
         station.running += 1
         if station.running == station.slots:
             station.group.set_free(bit, free=False)
+        if host.ramp is not None:
+            host.look_at_ramp()
 
     def vacate(self, station: Station) -> None:
         """Count one request less; only a lease does this."""
@@ -222,6 +450,10 @@ class Roster:
         if station.running == station.slots:
             station.group.set_free(bit, free=True)
         station.running -= 1
+        if host.ramp is not None:
+            host.look_at_ramp()
+        if self.on_vacant is not None:
+            self.on_vacant(station)
 
     def hosts_of(self, mask: int) -> list[Host]:
         """Return the hosts of a mask, in the order of their bits."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from arriero.core.fleet import Alias, Target
 from arriero.core.health import Cause
-from arriero.core.roster import Roster
+from arriero.core.roster import Roster, Station
 
 StrategyFunction = Callable[[Alias, int, Roster, int], Target]
 
@@ -51,16 +51,42 @@ def last_resorts(alias: Alias, roster: Roster) -> int:
     """Return the ejected hosts worth asking before a request is given up.
 
     Their processes may be back since, and a refused connection costs a millisecond; a user's
-    request costs more. Silent hosts are left out: trying one costs its whole timeout.
+    request costs more. What was silent is left out: trying it costs its whole timeout.
     """
-    mask = 0
+    mask = found = 0
     for branch in alias.branches:
-        mask |= branch.hosts & branch.group.usable
-    found = 0
+        group = branch.group
+        mask |= branch.hosts & (group.usable | group.resort)
+        found |= branch.hosts & group.resort & roster.available
     for host in roster.hosts_of(mask & roster.withheld):
         if host.breaker.cause is not Cause.SILENT:
             found |= host.bit
     return found
+
+
+def askable(alias: Alias, roster: Roster, now_s: float, tried: int = 0) -> int | None:
+    """Return the hosts to choose from now, besides those tried.
+
+    0: none has a free slot, but waiting for one makes sense. None: there is nobody to wait for.
+    """
+    mask = open_mask(alias, roster, now_s) & ~tried
+    if mask or usable_mask(alias, roster, now_s) & ~tried:
+        return mask
+    resorts = last_resorts(alias, roster) & ~tried
+    if not resorts:
+        return None
+    free = 0
+    for branch in alias.branches:
+        free |= branch.hosts & branch.group.free
+    return resorts & free
+
+
+def may_go(station: Station, now_s: float) -> bool:
+    """Say whether one more request may go to the station now."""
+    host = station.host
+    if not station.group.open & host.bit:
+        return False
+    return bool(host.roster.available & host.bit) or host.breaker.may_try(now_s)
 
 
 def least_busy(alias: Alias, mask: int, roster: Roster, turn: int) -> Target:
@@ -78,13 +104,13 @@ def least_busy(alias: Alias, mask: int, roster: Roster, turn: int) -> Target:
         warm = 0
         for branch in alias.branches:
             warm |= branch.hosts & branch.group.resident
-        tied = _longest_unused(tied & warm or tied, roster, turn)
+        tied = longest_unused(tied & warm or tied, roster, turn)
     return target_on(alias, tied)
 
 
 def round_robin(alias: Alias, mask: int, roster: Roster, turn: int) -> Target:
     """Choose the host used longest ago, which visits all in turn even as hosts come and go."""
-    return target_on(alias, _longest_unused(mask, roster, turn))
+    return target_on(alias, longest_unused(mask, roster, turn))
 
 
 def simple_shuffle(alias: Alias, mask: int, roster: Roster, turn: int) -> Target:  # noqa: ARG001 - one signature
@@ -109,7 +135,7 @@ def target_on(alias: Alias, bit: int) -> Target:
     return targets[0]
 
 
-def _longest_unused(mask: int, roster: Roster, turn: int) -> int:
+def longest_unused(mask: int, roster: Roster, turn: int) -> int:
     """Return the bit of the host used longest ago, among `_TIES_MAX` if there are many more.
 
     Those are taken from a place that the turn gives, so that nobody is forgotten.

@@ -220,14 +220,10 @@ class Attempt(msgspec.Struct, eq=False):
         mark = RULES[end].mark
         if mark is not None:
             gateway.counters.attempt_failed(host.name, end.value)
-            if lease.fail(gateway.clock.now_s(), mark):
-                gateway.counters.ejected(host.name)
-                gateway.events.warning(
-                    "backend ejected", extra={"backend": host.name, "reason": end.value}
-                )
-        elif end is End.BUSY:
-            lease.abandon(gateway.clock.now_s())
-        else:
+            gateway.tell_ejected(lease.target, lease.fail(gateway.clock.now_s(), mark), end.value)
+        elif end is End.FINAL:
             lease.succeed()
+        else:
+            lease.abandon(gateway.clock.now_s())
         if end is End.MISSING_MODEL:
             host.lost(lease.target.model)

@@ -7,8 +7,9 @@ from arriero.base.clock import Clock
 from arriero.base.ids import IdSource
 from arriero.config.settings import Config
 from arriero.core.access import padded_key
-from arriero.core.fleet import Fleet, Lease
+from arriero.core.fleet import Fleet, Lease, Target
 from arriero.core.record import Record
+from arriero.core.roster import Ejected
 from arriero.fleet.connection import UpstreamConnection
 from arriero.fleet.pool import Pool
 from arriero.telemetry.accesslog import AccessLog
@@ -143,9 +144,21 @@ class Gateway:
             self.counters.settle(record)
             self.access_log.add(record)
 
+    def tell_ejected(self, target: Target, ejected: Ejected, reason: str) -> None:
+        """Count and log who is left out after a failure, if anybody is."""
+        backend, model = target.host.name, target.model
+        if ejected is Ejected.HOST:
+            self.counters.ejected(backend)
+            self.events.warning("backend ejected", extra={"backend": backend, "reason": reason})
+        elif ejected is Ejected.MODEL:
+            self.counters.model_ejected(backend, model)
+            told = {"backend": backend, "model": model, "reason": reason}
+            self.events.warning("model ejected", extra=told)
+
     def sweep(self, now_s: float) -> None:
         """Let every connection and leftover look at the clock; called a few times a second."""
         self.count_settled()
+        self.runtime.fleet.roster.sweep(now_s)
         for connection in list(self.connections):
             connection.sweep(now_s)
         for leftover in [one for one in self.leftovers if now_s >= one.until_s]:

@@ -95,6 +95,9 @@ class Counters:
         self.errors = Table(series_max)  # code
         self.backend_failures = Table(series_max)  # backend, reason
         self.ejections = Table(series_max)  # backend
+        self.model_ejections = Table(series_max)  # backend, model
+        self.model_loads = Table(series_max)  # backend, model, result
+        self.probes = Table(series_max)  # backend, result
         self.reloads = Table(series_max)  # result
         self.loop_lag = Histogram(LOOP_LAG_BOUNDS_S)
         self.request_bytes = 0
@@ -136,6 +139,18 @@ class Counters:
     def ejected(self, backend: str) -> None:
         """Count an ejection, as `Lease.fail` reports it."""
         self.ejections.add(self._known(backend))
+
+    def model_ejected(self, backend: str, model: str) -> None:
+        """Count an ejection of one model on a backend; its name is of the configuration."""
+        self.model_ejections.add(self._known(backend), model)
+
+    def model_loaded(self, backend: str, model: str, *, ok: bool) -> None:
+        """Count a load by the gateway that has ended."""
+        self.model_loads.add(self._known(backend), model, "ok" if ok else "failed")
+
+    def probed(self, backend: str, *, ok: bool) -> None:
+        """Count a probe by the gateway that has ended."""
+        self.probes.add(self._known(backend), "ok" if ok else "failed")
 
     def tools_dropped(self, alias: str) -> None:
         """Count a request that lost its tools because no host's model can use them."""

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from arriero import __version__
 from arriero.core.fleet import Fleet, Target
+from arriero.core.health import AVAILABLE
 from arriero.telemetry.counters import Counters, Table
 from arriero.telemetry.histogram import Histogram
 
@@ -115,6 +116,24 @@ def _tables(counters: Counters) -> Iterator[Metric]:
         ("backend",),
     )
     yield _table(
+        counters.model_ejections,
+        "arriero_model_ejections",
+        "Times one model on a backend was left out after failures.",
+        ("backend", "model"),
+    )
+    yield _table(
+        counters.model_loads,
+        "arriero_model_loads",
+        "Models that the gateway had loaded.",
+        ("backend", "model", "result"),
+    )
+    yield _table(
+        counters.probes,
+        "arriero_probes",
+        "Generations of one token by which the gateway looked after loaded models.",
+        ("backend", "result"),
+    )
+    yield _table(
         counters.reloads,
         "arriero_config_reloads",
         "Attempts to read the configuration again.",
@@ -149,6 +168,16 @@ def _models(fleet: Fleet) -> Iterator[Metric]:
     resident = GaugeMetricFamily(
         "arriero_model_resident", "1 when a routed model is in the backend's memory.", labels=labels
     )
+    state = GaugeMetricFamily(
+        "arriero_model_state",
+        "0 absent, 1 unknown, 2 installed, 3 being loaded by the gateway, 4 loaded.",
+        labels=labels,
+    )
+    breaker = GaugeMetricFamily(
+        "arriero_model_breaker_state",
+        "0 available, 1 probing, 2 ejected, of one model on a backend.",
+        labels=labels,
+    )
     memory = GaugeMetricFamily(
         "arriero_model_memory_bytes",
         "Memory of a resident model; less vram than total is partial CPU offload.",
@@ -160,10 +189,14 @@ def _models(fleet: Fleet) -> Iterator[Metric]:
             installed.add_metric((host.name, model), model in host.installed)
         loaded = host.resident.get(model)
         resident.add_metric((host.name, model), loaded is not None)
+        station = target.station
+        state.add_metric((host.name, model), station.residency)
+        own = station.breaker.state if station.breaker is not None else AVAILABLE
+        breaker.add_metric((host.name, model), own)
         if loaded is not None:
             memory.add_metric((host.name, model, "total"), loaded.size_bytes)
             memory.add_metric((host.name, model, "vram"), loaded.size_vram_bytes)
-    yield from (installed, resident, memory)
+    yield from (installed, resident, state, breaker, memory)
 
 
 def _routed(fleet: Fleet) -> Iterable[Target]:

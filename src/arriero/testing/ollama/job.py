@@ -19,7 +19,7 @@ from arriero.testing.ollama.models import SimModel
 from arriero.testing.ollama.names import InvalidName, ModelRequired
 from arriero.testing.ollama.outlet import Outlet
 from arriero.testing.ollama.scheduler import QueueFull, Runner
-from arriero.testing.ollama.state import Host, Refused
+from arriero.testing.ollama.state import Host, Refused, load_options
 
 BUSY: Final = "server busy, please try again.  maximum pending requests exceeded"
 LOAD_FAILED: Final = "llama-server process has terminated: exit status 1"
@@ -170,16 +170,7 @@ async def scheduled(job: Job) -> AsyncIterator[Runner]:
 
 
 def _load_options(job: Job) -> dict[str, Any]:
-    options = {name: job.options[name] for name in option.LOAD_TIME}
-    options["num_ctx"] = option.num_ctx(
-        options["num_ctx"],
-        job.host.settings.context_length,
-        job.model.context_length,
-        vision=job.model.can("vision"),
-    )
-    # Whether the context may shift is decided when the runner starts, so it reloads too.
-    options["shift"] = job.request.get("shift", True)
-    return options
+    return load_options(job.host, job.model, job.options, shift=job.request.get("shift", True))
 
 
 def check_format(job: Job) -> None:

@@ -120,6 +120,13 @@ class Scheduler:
         """Return the loaded models, the one that stays longest first; one still loading is not."""
         return sorted(self._runners.values(), key=lambda runner: -runner.expires_unix_s)
 
+    def hold(self, model: SimModel, options: LoadOptions) -> None:
+        """Have a model in memory without a load, until somebody's request sets its keep-alive."""
+        stats = self._stats.of(model.ref.short)
+        runner = self._runners[model.ref.key] = Runner(model, options, self._slots(model), stats)
+        runner.keep_alive_s = self._settings.keep_alive_s
+        self._expires_after(runner, runner.keep_alive_s)
+
     @asynccontextmanager
     async def runner(
         self, model: SimModel, options: LoadOptions, keep_alive_s: float | None

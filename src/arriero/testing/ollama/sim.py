@@ -51,6 +51,12 @@ class OllamaSim(SimHost):
         """Take a model off the host; KeyError when it is not there."""
         self._state.remove(name)
 
+    def hold(self, *names: str) -> Self:
+        """Have installed models in memory, as after somebody's requests; a restart loses them."""
+        for name in names:
+            self._state.hold(name)
+        return self
+
     async def _answer(self, request: Request, reply: Reply, fault: Fault | None) -> None:
         await routes.answer(self._state, request, reply, fault)
 

@@ -1,8 +1,10 @@
 """What the handlers of one simulated host share."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from arriero.testing.clock import LoopClock, rfc3339
+from arriero.testing.ollama import options as option
 from arriero.testing.ollama.engine import Engine
 from arriero.testing.ollama.models import SimModel
 from arriero.testing.ollama.names import parse
@@ -18,6 +20,22 @@ class Refused(Exception):
         super().__init__(text)
         self.status = status
         self.text = text
+
+
+def load_options(
+    host: "Host", model: SimModel, options: Mapping[str, Any], *, shift: bool
+) -> dict[str, Any]:
+    """Return the options by which a model is loaded; others mean that it is loaded anew."""
+    loaded = {name: options[name] for name in option.LOAD_TIME}
+    loaded["num_ctx"] = option.num_ctx(
+        options["num_ctx"],
+        host.settings.context_length,
+        model.context_length,
+        vision=model.can("vision"),
+    )
+    # Whether the context may shift is decided when the runner starts, so it reloads too.
+    loaded["shift"] = shift
+    return loaded
 
 
 class Host:
@@ -40,6 +58,12 @@ class Host:
         """Take a model off the host; its runner, if any, goes with it."""
         model = self.models.pop(parse(name).key)
         self.scheduler.expire(model)
+
+    def hold(self, name: str) -> None:
+        """Have an installed model in memory, as after somebody's request."""
+        model = self.models[parse(name).key]
+        options = option.merged(model.parameters)
+        self.scheduler.hold(model, load_options(self, model, options, shift=True))
 
     def restart(self) -> None:
         """Begin again with nothing loaded."""
