@@ -136,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
     """Play the story; the exit code is 0 for GO and 1 for NO-GO."""
     steps = chosen(options)
     began = time.monotonic()
-    needs.require(Shell(Transcript()))
+    needs.require(Shell(Transcript()), browser=scenario_of(options) is WHOLE)
     with only_one():
         evidence = evidence_folder()
         shell = Shell(Transcript(evidence / "transcript.txt"))

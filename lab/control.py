@@ -5,17 +5,19 @@ import re
 import secrets
 import ssl
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from lab import paths
-from lab.hosts import API, CONTROL_ADDRESS, DC, DOMAIN, PREFIX_BITS, Host
+from lab.hosts import API, CONTROL_ADDRESS, DC, DOMAIN, PREFIX_BITS, WEBUI, Host
 from lab.problems import LabProblem, expect
 from lab.shell import Done
 from lab.ssh import USER
 from lab.stage import Stage
+from lab.webui import ADMIN
 
 RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)"
@@ -23,6 +25,7 @@ RECAP = re.compile(
     re.MULTILINE,
 )
 PLAY_TIMEOUT_S = 900.0
+CANARY_WATCH_S = 15
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Control:
         self.evidence = evidence
         home = home or stage.folder
         self.inventory = home / "inventory" / "lab.ini"
+        self.names = home / "inventory" / "hosts"
         self.password_file = home / "keys" / "vault-password"
         self.master_key_file = home / "keys" / "master-key"
 
@@ -81,10 +85,20 @@ class Control:
         folder = self.inventory.parent / "group_vars"
         copy_links(paths.ANSIBLE / "group_vars", folder)
         self.inventory.write_text(inventory_of(self.stage.hosts), encoding="utf-8")
+        self.names.write_text(names_of(self.stage.hosts), encoding="utf-8")
         self.write_variables()
         vault = folder / "all" / "vault.yml"
-        vault.write_text(f"litellm_master_key: {self.master_key}\n", encoding="utf-8")
+        vault.write_text(yaml.safe_dump(self._secrets()), encoding="utf-8")
         self.tool("ansible-vault", "encrypt", str(vault))
+
+    def _secrets(self) -> dict[str, str]:
+        values = {"litellm_master_key": self.master_key}
+        password = self.stage.ssh.folder / "webui-password"
+        if password.exists():
+            values["openwebui_admin_email"] = ADMIN
+            values["openwebui_admin_password"] = password.read_text(encoding="utf-8")
+            self.stage.shell.transcript.hide(values["openwebui_admin_password"])
+        return values
 
     def write_variables(self, **more: object) -> None:
         """Write the variables anew, with further ones for what follows."""
@@ -110,6 +124,11 @@ class Control:
         authority = self.stage.ssh.folder / "hx-root-ca.crt"
         domain = self.stage.scenario.domain
         values |= preflight_variables(authority, self.evidence, domain=domain)
+        if WEBUI in self.stage.hosts:
+            # Its direct connection stays as a fallback, so it may reach the model hosts.
+            values["hx_ollama_backend_sources"] = [API.fqdn, WEBUI.fqdn]
+            values["hx_webui_canary_command"] = str(Path(sys.executable).with_name("arriero"))
+            values["hx_webui_canary_watch_s"] = CANARY_WATCH_S
         if self.stage.kind.name == "model":
             values["litellm_models"] = [
                 {"name": "smollm2", "provider": "ollama", "model": self.stage.kind.models[0]}
@@ -118,16 +137,33 @@ class Control:
 
     def tool(self, name: str, *arguments: str, check: bool = True) -> Done:
         """Run one of Ansible's programs in the folder of the deployment."""
+        argv: list[str | Path] = [Path(sys.executable).with_name(name), *arguments]
+        return self.named(argv, check=check, timeout_s=PLAY_TIMEOUT_S)
+
+    def named(self, argv: Sequence[str | Path], *, timeout_s: float, check: bool = True) -> Done:
+        """Run a program that finds the hosts by their names, as a control node of theirs would.
+
+        Only this program sees another /etc/hosts: it gets a mount namespace of its own.
+        """
+        script = 'mount --bind "$1" /etc/hosts; shift; exec "$@"'
+        enter: list[str | Path] = [
+            "unshare",
+            "--mount",
+            "--",
+            "/bin/sh",
+            "-ec",
+            script,
+            "named",
+            self.names,
+        ]
         return self.stage.shell.run(
-            [Path(sys.executable).with_name(name), *arguments],
+            [*enter, *argv],
             folder=paths.ANSIBLE,
-            timeout_s=PLAY_TIMEOUT_S,
+            timeout_s=timeout_s,
             check=check,
             env={
                 "HX_VAULT_PASSWORD_FILE": str(self.password_file),
-                "ANSIBLE_FORCE_COLOR": "0",
                 "ANSIBLE_NOCOLOR": "1",
-                "PYTHONWARNINGS": "",
                 "PYTHONDEVMODE": "",
             },
         )
@@ -194,6 +230,12 @@ def inventory_of(hosts: tuple[Host, ...]) -> str:
         lines += ["", f"[{group}]"]
         lines += [f"{host.name} ansible_host={host.address}" for host in members]
     return "\n".join(lines) + "\n"
+
+
+def names_of(hosts: Iterable[Host]) -> str:
+    """Return this machine's /etc/hosts with the lab's hosts added."""
+    lines = [f"{host.address} {host.fqdn} {host.name}" for host in hosts]
+    return "\n".join([Path("/etc/hosts").read_text(encoding="utf-8").rstrip(), *lines]) + "\n"
 
 
 LIMIT = ("--limit", API.name)

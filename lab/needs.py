@@ -18,7 +18,7 @@ COMMANDS = {
     "openssl": "openssl",
     "mount": "mount",
 }
-BROWSER = {"chromium": "chromium"}
+BROWSER = {"chromium": "chromium", "chromedriver": "chromium-driver"}
 APT_GET = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "-qq")
 
 

@@ -51,19 +51,22 @@ class Scene:
 
     def chat(self, question: str, max_tokens: int = 24) -> str:
         """Ask the gateway one thing, from the control node, and return the answer's text."""
-        body = json.dumps({
-            "model": self.alias,
-            "messages": [{"role": "user", "content": question}],
-            "max_tokens": max_tokens,
-        })  # fmt: skip
-        url = f"http://{API.address}:4000/v1/chat/completions"
-        header = f'header = "Authorization: Bearer {self.control.master_key}"'
-        argv = ["curl", "-sS", "-m", "120", "-H", "Content-Type: application/json", "-K", "-"]
-        done = self.shell.run([*argv, "-d", body, url], stdin=header, timeout_s=130)
+        messages = [{"role": "user", "content": question}]
+        body = {"model": self.alias, "messages": messages, "max_tokens": max_tokens}
+        said = self.ask("/v1/chat/completions", body)
         try:
-            return str(json.loads(done.output)["choices"][0]["message"]["content"])
+            return str(json.loads(said)["choices"][0]["message"]["content"])
         except (ValueError, LookupError, TypeError):
-            raise LabProblem(f"no chat answer: {done.output[:500]}") from None
+            raise LabProblem(f"no chat answer: {said[:500]}") from None
+
+    def ask(self, path: str, body: object = None) -> str:
+        """Ask the gateway, with the master key, and return what it says."""
+        # By standard input, so that the key is in no list of processes.
+        secret = f'header = "Authorization: Bearer {self.control.master_key}"'
+        argv = ["curl", "-sS", "-m", "120", "-K", "-", f"http://{API.address}:4000{path}"]
+        if body is not None:
+            argv += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+        return self.shell.run(argv, stdin=secret, timeout_s=130).output
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The story: what is done on the stage, in its order."""
 
 from lab.scene import Step
-from lab.story import accept, deploy, ground, refuse, survive
+from lab.story import accept, change, deploy, ground, people, refuse, survive
 
 SHORT = (
     Step("hosts", ground.hosts),
@@ -19,7 +19,19 @@ SHORT = (
     Step("reload-under-load", survive.reload),
     Step("kill-backend", survive.kill_backend),
 )
-FULL = SHORT
+FULL = (
+    *SHORT,
+    Step("webui-ready", people.ready),
+    Step("webui-canary", people.canary),
+    Step("webui-browser", people.browser),
+    Step("webui-promote", people.promote),
+    Step("webui-chats-go-on", people.chats_go_on),
+    Step("upgrade-under-load", change.upgrade),
+    Step("rollback-under-load", change.roll_back),
+    Step("engine-litellm", change.to_litellm),
+    Step("engine-arriero", change.to_arriero),
+    Step("webui-rollback", people.roll_back),
+)
 WITH_AD = (
     Step("hosts", ground.hosts),
     Step("domain", ground.domain),

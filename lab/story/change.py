@@ -67,9 +67,7 @@ def _switch(scene: Scene, engine: str) -> str:
 
 def running_version(scene: Scene) -> str:
     """Return the version of the arriero that answers."""
-    argv = ["curl", "-sS", f"http://{API.address}:4000/arriero/status", "-K", "-"]
-    header = f'header = "Authorization: Bearer {scene.control.master_key}"'
-    found = re.search(r'"version"\s*:\s*"([^"]+)"', scene.shell.run(argv, stdin=header).output)
+    found = re.search(r'"version"\s*:\s*"([^"]+)"', scene.ask("/arriero/status"))
     return found[1] if found else "?"
 
 
