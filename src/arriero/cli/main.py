@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from arriero import __version__
 
-COMMANDS = ("up", "serve", "check", "smoke", "status", "webui", "doctor")
+COMMANDS = ("up", "serve", "check", "smoke", "report", "status", "webui", "doctor")
 
 
 class LazyGroup(TyperGroup):

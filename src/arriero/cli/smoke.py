@@ -11,7 +11,7 @@ from rich.text import Text
 
 from arriero.app.client import AddressError
 from arriero.app.clock import SystemClock
-from arriero.app.smoke import evidence
+from arriero.app.smoke import bundle, evidence
 from arriero.app.smoke.finding import Finding, Verdict, outcome
 from arriero.app.smoke.steps import Plan, Run, accept
 from arriero.cli.access import GATEWAY_URL, KeyFile, KeyValue, UrlOption, fail, key_from
@@ -110,7 +110,7 @@ def smoke(
         typer.echo(json.dumps(evidence.results(run, found), indent=2))
     else:
         show(found)
-        typer.echo(evidence.WORDS[end])
+        typer.echo(bundle.WORDS[end])
     raise typer.Exit(end.value)
 
 

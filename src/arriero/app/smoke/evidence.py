@@ -1,15 +1,14 @@
 """The bundle of evidence: what was asked, what came back, what it means, and checksums of it all.
 
 DIR/20250131T235959Z/
-    summary.md        for people
+    report.html       for people, one page with everything
+    summary.md        the same without the requests, as text
     results.json      the findings, for programs
     transcript.txt    every request and answer, the key blotted out
     versions.json     who measured what
     manifest.sha256   `sha256sum -c manifest.sha256` proves that nothing was changed since
 """
 
-import hashlib
-import os
 import platform
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -19,23 +18,20 @@ import msgspec
 
 from arriero import __version__
 from arriero.app.client import Exchange
-from arriero.app.smoke.finding import Finding, Outcome, outcome
+from arriero.app.smoke import bundle
+from arriero.app.smoke.finding import Finding, outcome
 from arriero.app.smoke.steps import Run
 
 BODY_BYTES_SHOWN_MAX = 4_096
 NAMES_MAX = 100
-WORDS = {
-    Outcome.GO: "GO",
-    Outcome.NO_GO: "NO-GO",
-    Outcome.CANNOT_TELL: "CANNOT TELL",
-}
+AT_FORMAT = "%Y-%m-%d %H:%M:%S UTC"
 
 
 def results(run: Run, found: Sequence[Finding]) -> dict[str, object]:
     """Return what `--json` prints and results.json holds."""
     return {
         "url": run.url,
-        "outcome": WORDS[outcome(found)],
+        "outcome": bundle.WORDS[outcome(found)],
         "config_digest": run.page.config_digest if run.page else None,
         "requests": len(run.exchanges),
         "findings": [
@@ -93,50 +89,18 @@ def _body(mark: str, body: bytes) -> list[str]:
     )
 
 
-def summary(run: Run, found: Sequence[Finding], unix_s: float) -> str:
-    """Return the page for people: the outcome first, then every step."""
-    moment = datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    rows = [f"| {f.step} | {f.verdict.value} | {_cell(f)} |" for f in found]
-    digest = run.page.config_digest if run.page else "not told by this gateway"
-    return "\n".join(
-        [
-            f"# Acceptance of {run.url}: {WORDS[outcome(found)]}",
-            "",
-            f"{moment}, {len(run.exchanges)} requests. Configuration: {digest}.",
-            "",
-            "| step | verdict | detail |",
-            "|---|---|---|",
-            *rows,
-            "",
-            "`sha256sum -c manifest.sha256` in this folder checks that nothing was changed since.",
-            "",
-        ]
-    )
-
-
-def _cell(finding: Finding) -> str:
-    hint = f" hint: {finding.hint}" if finding.hint else ""
-    return f"{finding.detail}{hint}".replace("|", "\\|").replace("\n", " ")
-
-
 def write(parent: Path, run: Run, found: Sequence[Finding], unix_s: float) -> Path:
     """Write the bundle into a new folder of `parent`, for its owner's eyes; return the folder."""
+    moment = datetime.fromtimestamp(unix_s, UTC)
     files = {
-        "summary.md": summary(run, found, unix_s).encode(),
-        "results.json": _pretty(results(run, found)),
+        "results.json": _pretty(results(run, found) | {"at": moment.strftime(AT_FORMAT)}),
         "transcript.txt": transcript(run.exchanges).encode(),
         "versions.json": _pretty(versions(run)),
     }
     # A gateway may echo a key in its error; the last hand before the file blots it out again.
-    secret = run.plan.key.encode()
-    files = {name: content.replace(secret, b"***") for name, content in files.items()}
-    sums = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
-    files["manifest.sha256"] = "".join(sums).encode()
-    folder = _new_folder(parent, datetime.fromtimestamp(unix_s, UTC).strftime("%Y%m%dT%H%M%SZ"))
-    for name, content in files.items():
-        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+    whole = bundle.complete(bundle.blotted(files, run.plan.key))
+    folder = _new_folder(parent, moment.strftime("%Y%m%dT%H%M%SZ"))
+    bundle.put(folder, whole)
     return folder
 
 
