@@ -36,8 +36,8 @@ def outcome(findings: Iterable[Finding]) -> str:
     return "GO" if verdicts - {"skipped"} and not verdicts & set(FAILURES) else "NO-GO"
 
 
-def table(findings: Iterable[Finding]) -> list[str]:
-    """Return the lines of a table, with the way to mend it under each row that needs mending."""
+def table(findings: Iterable[Finding]) -> str:
+    """Return a table as text, with the way to mend it under each row that needs mending."""
     rows = list(findings)
     columns = ("check", "verdict", "found")
     widths = [max([len(name), *(len(row[name]) for row in rows)]) for name in columns[:2]]
@@ -47,7 +47,7 @@ def table(findings: Iterable[Finding]) -> list[str]:
         if row["verdict"] in (*FAILURES, "pending"):
             pad = " " * (sum(widths) + 4)
             lines += [f"{pad}expected: {row['expected']}", f"{pad}mend: {row['mend']}"]
-    return [*lines, "", outcome(rows)]
+    return "\n".join([*lines, "", outcome(rows), ""])
 
 
 def _line(cells: Iterable[str], widths: list[int]) -> str:
