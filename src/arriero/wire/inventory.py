@@ -28,6 +28,13 @@ class Loaded(msgspec.Struct, frozen=True):
     size_bytes: int = 0
     size_vram_bytes: int = 0
 
+    @property
+    def offloaded(self) -> float:
+        """The part of the model, 0 to 1, that the processor has to compute."""
+        if self.size_bytes <= 0:
+            return 0.0  # not told
+        return max(0.0, 1 - self.size_vram_bytes / self.size_bytes)
+
 
 class _Tag(msgspec.Struct, gc=False):
     name: str | None = None
