@@ -12,13 +12,13 @@ from arriero.core.prefill import Ending, Prefill
 from arriero.core.resume import (
     CUT_CHARS_MAX,
     RESUMPTIONS_MAX,
-    Finished,
     Limits,
     Plan,
     Refusal,
     Seat,
     continued,
     ending,
+    finished,
     is_text,
     limits,
     refusal,
@@ -136,12 +136,13 @@ def test_an_interrupted_answer_is_the_uninterrupted_one(
     reason = chunks[-1].finish_reason
     for death in deaths:
         transcript.add(chunks[:death])
-        if transcript.loops() or transcript.finished:
+        if transcript.loops():
+            return
+        if finished(transcript, limit):
+            assert transcript.text() == expected
+            assert transcript.finished or reason == "length"
             return
         plan = continued(request, transcript, limit, seat, exact=True)
-        if isinstance(plan, Finished):
-            assert (transcript.text(), reason) == (expected, "length")
-            return
         assert isinstance(plan, Plan)
         assert isinstance(plan.request, Chat)
         left = plan.request.sampling.max_tokens
@@ -270,11 +271,10 @@ def test_the_limit_counts_what_was_generated() -> None:
 
 def test_an_answer_at_its_limit_needs_only_its_end() -> None:
     limit = Limits(3, greedy=False, stops=())
-    assert continued(chat(), sent("a", " b", " c"), limit, OLLAMA, exact=True) == Finished(
-        told=False, pieces=3
-    )
-    ended = sent("a", Chunk(finish_reason="stop"))
-    assert continued(chat(), ended, FREE, OLLAMA, exact=True) == Finished(told=True, pieces=1)
+    assert finished(sent("a", " b", " c"), limit)
+    assert not finished(sent("a", " b"), limit)
+    assert not finished(sent("a", " b", " c"), FREE)
+    assert finished(sent("a", Chunk(finish_reason="stop")), FREE)
 
 
 def test_a_second_try_gives_the_whole_text() -> None:

@@ -58,13 +58,6 @@ class Refusal(Enum):
     NOBODY = "no_backend"  # that has the same weights and can be asked
 
 
-class Finished(NamedTuple):
-    """Nothing is missing but the end; `told` says that the client has its finish reason."""
-
-    told: bool
-    pieces: int
-
-
 class Plan(NamedTuple):
     """What to ask for, and how to join what comes to what the client has."""
 
@@ -132,6 +125,11 @@ def refusal(request: CanonicalRequest, sent: Transcript, resumptions: int) -> Re
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
+def finished(sent: Transcript, limit: Limits) -> bool:
+    """Say whether nothing is missing but the end: all the text that was allowed was sent."""
+    return sent.finished or (limit.tokens is not None and sent.pieces >= limit.tokens)
+
+
 def ending(request: CanonicalRequest, sent: Transcript, seat: Seat) -> Ending | None:
     """Return what would become of the text in the prompt there; None when nobody knows."""
     if isinstance(request, Completion) and seat.kind == "openai":
@@ -150,13 +148,11 @@ def ending(request: CanonicalRequest, sent: Transcript, seat: Seat) -> Ending | 
 
 def continued(
     request: Chat | Completion, sent: Transcript, limit: Limits, seat: Seat, *, exact: bool
-) -> Plan | Finished | Refusal:
-    """Return how to go on there.
+) -> Plan | Refusal:
+    """Return how to go on there with an answer that is not `finished`.
 
     `exact` asks for the same words as if nothing had happened, where that can be had.
     """
-    if sent.finished:
-        return Finished(told=True, pieces=sent.pieces)
     text = sent.text()
     exact = exact and limit.greedy
     ends = ending(request, sent, seat) if text else Ending.KEPT
@@ -166,12 +162,9 @@ def continued(
         return Refusal.CLOSED
     kept = safe_cut(text) if exact else len(text if ends is Ending.KEPT else text.rstrip())
     pieces = sent.pieces - _pieces_behind(sent.tail(), len(text) - kept)
-    left = None if limit.tokens is None else limit.tokens - pieces
-    if left is not None and left <= 0:
-        return Finished(told=False, pieces=sent.pieces)
     sampling = request.sampling
-    if left is not None:
-        sampling = msgspec.structs.replace(sampling, max_tokens=left)
+    if limit.tokens is not None:
+        sampling = msgspec.structs.replace(sampling, max_tokens=limit.tokens - pieces)
     asked = _request(msgspec.structs.replace(request, sampling=sampling), text[:kept], sent, seat)
     seam = Seam(Suppressor(text[kept:], strict=exact), OpenStops(text, limit.stops), pieces)
     return Plan(asked, seam, exact)

@@ -1,7 +1,8 @@
 """What becomes of an answer's bytes: collected whole, translated chunk by chunk, or passed on.
 
 The hot path of a stream is `StreamRelay.feed`: all lines of one read are decoded, encoded and
-answered by one write. Everything else here runs once a request.
+answered by one write. Everything else here runs once a request. What may have to be gone on with
+elsewhere is remembered on the way.
 """
 
 from collections.abc import Callable
@@ -10,10 +11,13 @@ from typing import Protocol
 import msgspec
 
 from arriero.core.attempts import END_OF_FAILURE, End
+from arriero.core.seam import Diverged
+from arriero.core.transcript import Transcript
 from arriero.server.operations import Answering, Operation
 from arriero.wire.canonical import CanonicalRequest, Usage
 from arriero.wire.dialect import AnswerEncoder, BackendDialect, Failure, StreamDecoder
 from arriero.wire.openai_passthrough import Passthrough
+from arriero.wire.openai_sent import SentEvents
 
 WHOLE_BYTES_MAX = 67_108_864
 
@@ -65,9 +69,16 @@ class WholeReader(msgspec.Struct, eq=False):
 
 
 class StreamRelay:
-    """Translates a backend's stream into the client's; `sent` says that there is no way back."""
+    """Translates a backend's stream into the client's; `sent` says that there is no way back.
 
-    __slots__ = ("_decoder", "_encoder", "_explain", "_out", "failure", "sent", "usage")
+    `transcript` and `on_sent` may be set before the first bytes come; `on_sent` is called when the
+    first of the answer has been sent.
+    """
+
+    __slots__ = (
+        "_decoder", "_encoder", "_explain", "_out", "failure", "on_sent", "sent", "transcript",
+        "usage",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -83,13 +94,15 @@ class StreamRelay:
         self.failure: Failure | None = None
         self.sent = False
         self.usage: Usage | None = None
+        self.transcript: Transcript | None = None
+        self.on_sent: Callable[[], None] | None = None
 
     def feed(self, data: bytes) -> End | None:
         """Translate one read's worth of lines and send them in one write."""
         try:
             chunks = self._decoder.feed(data)
-        except ValueError:
-            return End.MALFORMED
+        except ValueError as error:
+            return End.DIVERGED if isinstance(error, Diverged) else End.MALFORMED
         encode = self._encoder.chunk
         out = b""
         end = None
@@ -101,10 +114,18 @@ class StreamRelay:
             if chunk.usage is not None:
                 self.usage = chunk.usage
             out += encode(chunk)
+        if self.transcript is not None:
+            self.transcript.add(chunks)
         if out:
-            self.sent = True
             self._out.write_stream(out)
+            if not self.sent:
+                self._note_sent()
         return end
+
+    def _note_sent(self) -> None:
+        self.sent = True
+        if self.on_sent is not None:
+            self.on_sent()
 
     def end(self) -> End:
         """Judge the end of the body: only a backend that said so has finished."""
@@ -112,9 +133,12 @@ class StreamRelay:
 
 
 class PassthroughRelay:
-    """Passes a stream on unread where both sides speak OpenAI's format."""
+    """Passes a stream on unread where both sides speak OpenAI's format.
 
-    __slots__ = ("_explain", "_out", "_through", "failure", "sent")
+    `events` and `on_sent` may be set before the first bytes come, as with `StreamRelay`.
+    """
+
+    __slots__ = ("_explain", "_out", "_through", "events", "failure", "on_sent", "sent")
 
     def __init__(
         self, through: Passthrough, out: StreamOut, explain: Callable[[str], Failure]
@@ -124,6 +148,8 @@ class PassthroughRelay:
         self._explain = explain
         self.failure: Failure | None = None
         self.sent = False
+        self.events: SentEvents | None = None
+        self.on_sent: Callable[[], None] | None = None
 
     @property
     def usage(self) -> Usage | None:
@@ -137,8 +163,13 @@ class PassthroughRelay:
         except ValueError:
             return End.MALFORMED
         if out:
-            self.sent = True
+            if self.events is not None:
+                self.events.add(out)
             self._out.write_stream(out)
+            if not self.sent:
+                self.sent = True
+                if self.on_sent is not None:
+                    self.on_sent()
         if self._through.error is not None:
             self.failure = self._explain(self._through.error)
             return END_OF_FAILURE[self.failure.kind]
