@@ -183,13 +183,32 @@ def socket_holders(inodes: set[str]) -> dict[str, tuple[int, str]]:
     if not inodes:
         return found
     for process in PROC.glob("[0-9]*"):
-        try:
-            targets = [str(link.readlink()) for link in (process / "fd").iterdir()]
-            command = (process / "comm").read_text().strip()
-        except OSError:  # It ended, or is somebody else's.
-            continue
-        for target in targets:
-            match = re.fullmatch(r"socket:\[(\d+)\]", target)
-            if match and match[1] in inodes:
-                found[match[1]] = (int(process.name), command)
+        for inode in sockets(process) & inodes:
+            found[inode] = (int(process.name), command(process))
     return found
+
+
+def sockets(process: Path) -> set[str]:
+    """Return the inodes of a process's sockets; none when it ended or is somebody else's."""
+    found = set()
+    try:
+        links = list((process / "fd").iterdir())
+    except OSError:
+        return set()
+    for link in links:
+        try:
+            target = str(link.readlink())
+        except OSError:  # Closed since, as is the one of the listing itself.
+            continue
+        match = re.fullmatch(r"socket:\[(\d+)\]", target)
+        if match:
+            found.add(match[1])
+    return found
+
+
+def command(process: Path) -> str:
+    """Return a process's name."""
+    try:
+        return (process / "comm").read_text().strip()
+    except OSError:
+        return ""
