@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from arriero.core.prefix import BLOCK_CHARS, BLOCKS_MAX, Chain, Index, chain_of
+from arriero.core.prefix import BLOCK_CHARS, BLOCKS_MAX, SESSIONS_MAX, Chain, Index, chain_of
 from arriero.wire.canonical import (
     Chat,
     Completion,
@@ -288,3 +288,25 @@ def test_chains_agree_exactly_as_far_as_the_prompts_do(
     shared = [chars for block, chars in zip(mine.hashes, mine.chars, strict=True) if block in known]
     # Pieces of the first message that differs may agree too, hence "at least".
     assert max(shared, default=0) >= common
+
+
+# -- names of conversations
+
+
+def test_the_last_host_of_a_conversation_is_remembered() -> None:
+    index = Index()
+    index.note_session("alice:1", A)
+    index.note_session("alice:1", B)
+    assert (index.host_of("alice:1"), index.host_of("bob:1")) == (B, 0)
+
+
+def test_conversations_are_forgotten_when_there_are_too_many() -> None:
+    index = Index()
+    index.note_session("old", A)
+    index.note_session("used", A)
+    for number in range(SESSIONS_MAX - 1):
+        index.note_session(f"new {number}", B)
+    index.note_session("used", A)
+    assert (index.host_of("old"), index.host_of("used"), index.host_of("new 0")) == (0, A, B)
+    index.note_session("one more", B)
+    assert (index.host_of("used"), index.host_of("new 0")) == (A, 0)

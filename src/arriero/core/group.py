@@ -5,6 +5,10 @@ from arriero.core.residency import Residency
 from arriero.core.speed import Paces
 
 _LOADING, _LOADED = Residency.LOADING, Residency.LOADED
+# How many times the length of a load requests wait for a host that has the model: one for the load,
+# one for loading again what it drives out. Of 0.5 to 8 the simulator liked 2 to 4 best.
+PATIENCE = 2.0
+_BREAK_S = 1.0  # when nobody waited for so long, waiting begins anew
 
 
 class Group:
@@ -12,10 +16,17 @@ class Group:
 
     While a host loads the model, the hosts that do not have it in memory are not open: twenty
     requests for a cold model are one load and a short queue, not a load on every host.
+
+    A `patient` group (its aliases use `adaptive`) also rather waits for a slot of a host that has
+    the model than to load it where that drives out another: a load takes longer than most answers,
+    and somebody will want the other one back. That ends when requests have waited for `PATIENCE`
+    loads without a break, or when no host that has the model can be asked.
     """
 
-    __slots__ = ("digest", "free", "loading", "mixed", "model", "odd", "open", "paces", "prefixes",
-                 "resident", "resort", "usable")  # fmt: skip
+    __slots__ = (
+        "_asked_s", "_since_s", "_spills", "digest", "empty", "free", "loading", "mixed", "model",
+        "odd", "open", "paces", "patient", "prefixes", "resident", "resort", "usable",
+    )  # fmt: skip
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -23,6 +34,7 @@ class Group:
         self.free = 0  # a slot is free
         self.open = 0  # both
         self.resident = 0  # the model is loaded
+        self.empty = 0  # no model is loaded
         self.loading = 0  # the gateway is loading it, not for too long yet
         self.resort = 0  # ejected, but worth a try before a request is given up
         self.odd = 0  # other weights than those that are served
@@ -30,11 +42,16 @@ class Group:
         self.mixed = False  # any weights may be served
         self.prefixes = Index()  # whose cache holds which prompts
         self.paces = Paces()  # how fast the hosts are with this model
+        self.patient = False
+        self._spills = False  # patience is at an end
+        self._since_s = self._asked_s = float("-inf")
 
     def _note_open(self) -> None:
         self.open = self.usable & self.free
         if self.loading:
             self.open &= self.resident | self.loading
+        elif self.patient and not self._spills and self.resident & self.usable:
+            self.open &= self.resident | self.empty
 
     def set_usable(self, bit: int, usable: bool) -> None:  # noqa: FBT001 - a fact, not a switch
         """Note whether requests for the model may go to the host."""
@@ -52,9 +69,37 @@ class Group:
             self.prefixes.forget(bit)
         self.resident = self.resident | bit if residency is _LOADED else self.resident & ~bit
         self.loading = self.loading | bit if residency is _LOADING else self.loading & ~bit
+        if residency is _LOADING:
+            self._spills = False
+            self._since_s = self._asked_s = float("-inf")
         self._note_open()
 
     def wait_no_more(self, bit: int) -> None:
         """The load on a host takes too long for others to wait for it."""
         self.loading &= ~bit
         self._note_open()
+
+    def set_empty(self, bit: int, empty: bool) -> None:  # noqa: FBT001 - a fact, not a switch
+        """Note whether a load on the host drives out nothing."""
+        self.empty = self.empty | bit if empty else self.empty & ~bit
+        self._note_open()
+
+    def set_patient(self, patient: bool) -> None:  # noqa: FBT001 - a fact, not a switch
+        """Note whether requests wait for hosts that have the model."""
+        self.patient = patient
+        self._note_open()
+
+    def wanted(self, now_s: float, able: int) -> None:
+        """Somebody waits; told a few times a second as long as that is so.
+
+        `able` are the hosts whose breakers are closed.
+        """
+        if now_s - self._asked_s > _BREAK_S:
+            self._since_s = now_s
+        self._asked_s = now_s
+        if self._spills or not self.patient:
+            return
+        waited_s = now_s - self._since_s
+        if waited_s >= PATIENCE * self.paces.load_s or not self.resident & self.usable & able:
+            self._spills = True
+            self._note_open()

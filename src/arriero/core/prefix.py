@@ -27,6 +27,7 @@ BLOCK_CHARS: Final = 2048
 # Of one model on one host. Ollama's prompt cache holds 8 GiB (llama.cpp #16391), 64k tokens of a
 # model of 8B parameters: about 128 full blocks, or this many short messages.
 BLOCKS_MAX: Final = 512
+SESSIONS_MAX: Final = 4096
 
 _ANSWER: Final = 1  # stands for whatever a model answered to the prompt before it
 
@@ -116,12 +117,13 @@ def _tool_hash(tool: Tool) -> int:
 class Index:
     """What the hosts of one model hold, as far as is known; hosts are bits of a mask."""
 
-    __slots__ = ("_blocks_max", "_holders", "_recent")
+    __slots__ = ("_blocks_max", "_holders", "_recent", "_sessions")
 
     def __init__(self, blocks_max: int = BLOCKS_MAX) -> None:
         self._blocks_max = blocks_max
         self._holders: dict[int, int] = {}  # hash: mask of the hosts
         self._recent: dict[int, dict[int, None]] = {}  # bit: its hashes, longest unused first
+        self._sessions: dict[str, int] = {}  # the last host of each conversation that has a name
 
     def __len__(self) -> int:
         return len(self._holders)
@@ -157,6 +159,18 @@ class Index:
                 if not mask:
                     break
         return found
+
+    def note_session(self, session: str, bit: int) -> None:
+        """Remember that a conversation was last sent to the host `bit`."""
+        sessions = self._sessions
+        sessions.pop(session, None)  # so that it comes to stand last
+        sessions[session] = bit
+        if len(sessions) > SESSIONS_MAX:
+            del sessions[next(iter(sessions))]
+
+    def host_of(self, session: str) -> int:
+        """Return the last host of a conversation, 0 if it is not known."""
+        return self._sessions.get(session, 0)
 
     def forget(self, bit: int) -> None:
         """Forget a host: it was started again, or it unloaded the model."""

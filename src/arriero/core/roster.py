@@ -99,6 +99,7 @@ class Station:
         if host.kind != "ollama":
             return  # one model, in memory from its start
         loaded = host.resident.get(self.model)
+        self.group.set_empty(host.bit, empty=not host.resident and not host.loads)
         if loaded is not None:
             self.learn(Told.MEMORY)
             self.group.paces.enrol(host.bit, loaded.offloaded)
@@ -120,6 +121,8 @@ class Station:
         if now is _LOADING:
             self.loading_s = now_s
             self.host.roster.loading.add(self)
+            for station in self.host.stations.values():  # others would have to wait for this load
+                station.group.set_empty(self.host.bit, empty=False)
         elif before is _LOADING:
             self.host.roster.loading.discard(self)
         if before is _LOADED:

@@ -24,6 +24,8 @@ OFFLOAD_FACTOR: Final = 10.0
 _STEPS: Final = 4  # classes for each doubling
 _KEEP: Final = 0.8  # what is left of the earlier answers' weight after each new one
 _PROMPT_TOKENS_MIN: Final = 64  # shorter prefills measure the overhead of a batch
+_SECONDS_MIN: Final = 1e-4  # nothing is that fast: a duration that was not told
+_TPS_MIN: Final = 0.01
 
 
 class Speed(msgspec.Struct):
@@ -38,10 +40,10 @@ class Speed(msgspec.Struct):
         self, prompt_tokens: float, prompt_s: float, answer_tokens: int, answer_s: float
     ) -> None:
         """Take one answer into account; what was too short to measure is left out."""
-        if prompt_tokens >= _PROMPT_TOKENS_MIN and prompt_s > 0:
+        if prompt_tokens >= _PROMPT_TOKENS_MIN and prompt_s > _SECONDS_MIN:
             self.prompt_tokens = self.prompt_tokens * _KEEP + prompt_tokens
             self.prompt_s = self.prompt_s * _KEEP + prompt_s
-        if answer_tokens > 1 and answer_s > 0:
+        if answer_tokens > 1 and answer_s > _SECONDS_MIN:
             self.answer_tokens = self.answer_tokens * _KEEP + answer_tokens
             self.answer_s = self.answer_s * _KEEP + answer_s
 
@@ -109,11 +111,6 @@ class Paces:
         key = self._class_of.get(bit)
         return self.usual if key is None else self.classes[key]
 
-    def prefill_tps(self, bit: int) -> float:
-        """Return how many prompt tokens a second were measured on a host, 0 if none."""
-        speed = self._speeds.get(bit)
-        return 0.0 if speed is None else speed.prefill_tps
-
     def all(self, hosts: int) -> list[Pace]:
         """Return the paces of `hosts`, each with those it applies to."""
         found = []
@@ -159,4 +156,4 @@ class Paces:
 
 
 def _step(tps: float) -> int:
-    return round(_STEPS * math.log2(max(tps, 1e-3)))
+    return round(_STEPS * math.log2(max(tps, _TPS_MIN)))
