@@ -2,17 +2,14 @@
 
 import json
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
-from urllib.parse import urlsplit
 
 import msgspec
 import typer
 
-from arriero.app.client import AddressError, Endpoint
+from arriero.app.client import Endpoint
 from arriero.app.clock import SystemClock
 from arriero.app.smoke.finding import Finding, outcome
 from arriero.app.webui import moves
@@ -20,13 +17,36 @@ from arriero.app.webui.api import OpenWebUI
 from arriero.app.webui.overview import Offered, Overview, overview
 from arriero.app.webui.plans import Asked, Plan, plan_canary, plan_promote, plan_rollback, standing
 from arriero.app.webui.snapshot import Snapshot, load
-from arriero.app.webui.trouble import Trouble
 from arriero.app.webui.watch import Limits
-from arriero.cli.access import GATEWAY_URL, KeyFile, UrlOption, fail, key_from
+from arriero.cli.access import GATEWAY_URL, KeyFile, UrlOption, key_from
 from arriero.cli.smoke import show
-
-WEBUI_URL = "http://127.0.0.1:8080"
-SECRET_BYTES_MAX = 65_536
+from arriero.cli.webui_options import (
+    WEBUI_URL,
+    Aliases,
+    AsJson,
+    DefaultAlias,
+    DryRun,
+    Email,
+    ErrorsMax,
+    Group,
+    KeyAlias,
+    LatencyMax,
+    Members,
+    PasswordFile,
+    Prefix,
+    SnapshotFile,
+    Timeout,
+    TokenFile,
+    Watch,
+    WatchEvery,
+    WebuiOption,
+    Yes,
+    agreed,
+    entered,
+    secret,
+    snapshot_path,
+    told,
+)
 
 webui = typer.Typer(
     name="webui",
@@ -36,134 +56,6 @@ webui = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-WebuiOption = Annotated[
-    str,
-    typer.Option(
-        "--webui", envvar="ARRIERO_WEBUI_URL", metavar="URL", help="Open WebUI's address."
-    ),
-]
-Email = Annotated[
-    str | None,
-    typer.Option(
-        envvar="ARRIERO_WEBUI_EMAIL",
-        metavar="E-MAIL",
-        help="An administrator of Open WebUI; the password is in --password-file or "
-        "$ARRIERO_WEBUI_PASSWORD.",
-    ),
-]
-PasswordFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="A file that holds the password.")
-]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="A file that holds an administrator's API key or token, instead of a password; or "
-        "$ARRIERO_WEBUI_TOKEN.",
-    ),
-]
-SnapshotFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--snapshot",
-        metavar="FILE",
-        help="Where the way back is kept; it holds keys. Without it, a file for each Open WebUI "
-        "under $XDG_STATE_HOME/arriero.",
-    ),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be changed, and end.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Change without asking.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print everything as one JSON document.")]
-Watch = Annotated[
-    float,
-    typer.Option(
-        "--watch",
-        min=0,
-        metavar="SECONDS",
-        help="How long to chat through Open WebUI and judge; 0 is not at all.",
-    ),
-]
-WatchEvery = Annotated[
-    float, typer.Option("--every", min=0.1, metavar="SECONDS", help="Time between two chats.")
-]
-LatencyMax = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        metavar="SECONDS",
-        help="Most that 95 % of the chats, and of the gateway's first tokens, may take.",
-    ),
-]
-ErrorsMax = Annotated[
-    float, typer.Option(min=0, max=100, metavar="PERCENT", help="Most that may fail.")
-]
-Timeout = Annotated[
-    float, typer.Option("--timeout", min=1, metavar="SECONDS", help="How long to wait for a chat.")
-]
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Say what stops the command, with its way out."""
-    try:
-        yield
-    except AddressError as wrong:
-        fail(str(wrong), "--webui http://HOST:8080, --url http://HOST:4000", code=2)
-    except Trouble as trouble:
-        fail(trouble.message, trouble.hint, code=trouble.code)
-
-
-def secret(file: Path | None, variable: str) -> str:
-    """Return what stands in the file, or else in the variable."""
-    if file is None:
-        return os.environ.get(variable, "").strip()
-    try:
-        with file.open("rb") as opened:
-            return opened.read(SECRET_BYTES_MAX).decode().strip()
-    except (OSError, UnicodeDecodeError) as wrong:
-        fail(f"cannot read {file}: {wrong}", f"a readable file, or {variable}=...", code=2)
-
-
-def entered(
-    address: str, email: str | None, password_file: Path | None, token_file: Path | None
-) -> OpenWebUI:
-    """Return Open WebUI, entered as an administrator."""
-    endpoint = Endpoint(address, SystemClock())
-    token = secret(token_file, "ARRIERO_WEBUI_TOKEN")
-    if token:
-        return OpenWebUI(endpoint, token)
-    password = secret(password_file, "ARRIERO_WEBUI_PASSWORD")
-    if not email or not password:
-        fail(
-            "no administrator of Open WebUI given",
-            "--email E-MAIL --password-file FILE, or --token-file FILE",
-            code=2,
-        )
-    site = OpenWebUI(endpoint)
-    site.sign_in(email, password)
-    return site
-
-
-def snapshot_path(given: Path | None, address: str) -> Path:
-    """Return the file of the way back: the one given, or one for each Open WebUI."""
-    if given is not None:
-        return given
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    name = f"{parts.hostname}-{parts.port or parts.scheme}"
-    return Path(state) / "arriero" / "webui" / f"{name}.json"
-
-
-def agreed(plan: Plan, *, yes: bool) -> None:
-    """Go on when the changes are agreed to; where nobody can be asked, they are not."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        count = len(plan.changes)
-        fail(f"{count} changes wait for a yes", "--yes makes them, --dry-run shows them", code=2)
-    if not typer.confirm("Make these changes?", err=True):
-        fail("nothing was changed", "--dry-run shows what would be", code=1)
 
 
 class Account:
@@ -225,28 +117,12 @@ def canary(
     token_file: TokenFile = None,
     url: UrlOption = GATEWAY_URL,
     key_file: KeyFile = None,
-    group: Annotated[str, typer.Option(help="The group that begins.")] = "canary",
-    member: Annotated[
-        list[str] | None,
-        typer.Option(metavar="E-MAIL", help="A member of the group; may be repeated."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="ALIAS", help="What members find chosen; the first alias, if none."),
-    ] = None,
-    alias: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ALIAS", help="An alias to offer; may be repeated. All that chat, if none."
-        ),
-    ] = None,
-    prefix: Annotated[
-        str,
-        typer.Option(help="Goes before the aliases, so that none is taken for a direct model."),
-    ] = "gw",
-    key_alias: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of the key made for Open WebUI.")
-    ] = "open-webui",
+    group: Group = "canary",
+    members: Members = None,
+    model: DefaultAlias = None,
+    aliases: Aliases = None,
+    prefix: Prefix = "gw",
+    key_alias: KeyAlias = "open-webui",
     snapshot: SnapshotFile = None,
     watch: Watch = 0.0,
     every: WatchEvery = 5.0,
@@ -266,38 +142,54 @@ def canary(
         key=key_from(os.environ.get("ARRIERO_API_KEY"), key_file),
         prefix=prefix,
         group=group,
-        members=tuple(member or ()),
-        aliases=tuple(alias or ()),
+        members=tuple(members or ()),
+        aliases=tuple(aliases or ()),
         default=model,
         key_alias=key_alias,
     )
-    clock = SystemClock()
+    watching = moves.Watching(
+        seconds=watch,
+        every_s=every,
+        timeout_s=timeout,
+        limits=Limits(latency_max_s=latency_max, errors_max=errors_max / 100),
+    )
     with told():
-        gateway = Endpoint(url, clock)
-        path = snapshot_path(snapshot, address)
         site = entered(address, email, password_file, token_file)
-        old = load(path)
-        old = None if old and old.rolled_back_unix_s is not None else old
-        plan = plan_canary(site, gateway, asked, old)
-        account = Account(as_json=as_json, webui=site.url, gateway=gateway.url, snapshot=str(path))
-        account.plan(plan)
-        if dry_run:
-            account.end()
-        if plan.changes:
-            agreed(plan, yes=yes)
-            begun = moves.begin(site, gateway, asked, plan, old, clock.unix_s())
-            moves.carry_out_canary(site, gateway, asked, plan, (path, begun))
-            account.done([f"canary: {group} chats with {plan.default}", f"way back: {path}"])
-        if not watch:
-            account.end()
-        watching = moves.Watching(
-            seconds=watch,
-            every_s=every,
-            timeout_s=timeout,
-            limits=Limits(latency_max_s=latency_max, errors_max=errors_max / 100),
-        )
-        models = [record.id for record in plan.then.models]
-        found = moves.watch_canary(site, (gateway, asked.key), models, watching, clock, words)
+        sides = (site, Endpoint(url, SystemClock()), asked)
+        begun = begin_canary(sides, snapshot_path(snapshot, address), (dry_run, yes, as_json))
+        watch_canary(sides, begun, watching)
+
+
+Sides = tuple[OpenWebUI, Endpoint, Asked]
+
+
+def begin_canary(sides: Sides, path: Path, how: tuple[bool, bool, bool]) -> tuple[Plan, Account]:
+    """Plan, tell, ask and carry out; `how` is a dry run, without asking, as JSON."""
+    site, gateway, asked = sides
+    dry_run, yes, as_json = how
+    old = load(path)
+    old = None if old and old.rolled_back_unix_s is not None else old
+    plan = plan_canary(site, gateway, asked, old)
+    account = Account(as_json=as_json, webui=site.url, gateway=gateway.url, snapshot=str(path))
+    account.plan(plan)
+    if dry_run:
+        account.end()
+    if plan.changes:
+        agreed(plan, yes=yes)
+        begun = moves.begin(site, gateway, asked, plan, old, SystemClock().unix_s())
+        moves.carry_out_canary(site, gateway, asked, plan, (path, begun))
+        account.done([f"canary: {asked.group} chats with {plan.default}", f"way back: {path}"])
+    return plan, account
+
+
+def watch_canary(sides: Sides, begun: tuple[Plan, Account], watching: moves.Watching) -> None:
+    """Watch for as long as was asked for, tell, and end with what that comes to."""
+    site, gateway, asked = sides
+    plan, account = begun
+    if not watching.seconds:
+        account.end()
+    models = [record.id for record in plan.then.models]
+    found = moves.watch_canary(site, (gateway, asked.key), models, watching, SystemClock(), words)
     account.findings(found)
     account.end(outcome(found).value)
 
