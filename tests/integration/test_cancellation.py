@@ -61,15 +61,8 @@ async def test_of_a_whole_answer_while_it_is_generated() -> None:
         assert host.stats.of(MODEL).tokens < 5000
 
 
-async def test_while_the_model_loads() -> None:
-    async with sim(load_s=30) as host, serving(settings(host, timeouts=PATIENT)) as running:
-        async with asking(running.port, body_of()):
-            await eventually(lambda: host.stats.in_flight.now, "the request at the host")
-        await left(running, host)
-
-
 async def test_of_an_embedding() -> None:
-    embedder = sim(capabilities=("embedding",), load_s=30)
+    embedder = sim(capabilities=("embedding",), prefill_tps=0.01)
     async with embedder as host, serving(settings(host, timeouts=PATIENT)) as running:
         body = {"model": ALIAS, "input": "hello"}
         async with asking(running.port, body, "/v1/embeddings"):

@@ -22,6 +22,7 @@ from arriero.config.problems import ConfigError
 from arriero.config.settings import Config
 from arriero.core.catalog import is_ready
 from arriero.fleet.inventory import Inventory, report_digests
+from arriero.fleet.loader import Loader
 from arriero.server.connection import ClientConnection
 from arriero.server.gateway import Gateway, Runtime
 from arriero.telemetry import events, looplag
@@ -77,6 +78,7 @@ class Service:
         try:
             runtime = build_runtime(config, self._clock, self._spawn)
             gateway = self._gateway = build_gateway(runtime, self._clock, sink, self._log)
+            loader = gateway.loader = Loader(self._spawn, self._clock, gateway)
             # Before there are tasks: an error of theirs would come out of the group in a group.
             server = await self._bind(gateway)
             async with asyncio.TaskGroup() as group:
@@ -84,6 +86,7 @@ class Service:
                 try:
                     await self._serve(gateway, server, sink)
                 finally:
+                    loader.stop()
                     await self._close(gateway, server)
                     for task in self._tasks:
                         task.cancel()

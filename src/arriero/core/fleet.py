@@ -17,11 +17,13 @@ from arriero.wire.inventory import full_name
 
 
 class Target(msgspec.Struct, frozen=True, eq=False):
-    """One way to serve an alias: a model on a host, and the route's settings."""
+    """One way to serve an alias: a model on a host, the route's settings, and the alias's."""
 
     station: Station
     weight: float
     timeouts: Timeouts
+    settings: Model
+    keep_loaded: bool = False
 
     @property
     def host(self) -> Host:
@@ -148,18 +150,27 @@ class Fleet:
         }
         self.turn: int = previous.turn if previous else 0
         models = tuple(models)
-        ways = [tuple(self._target(route) for route in model.routes) for model in models]
+        ways = [tuple(self._target(route, model) for route in model.routes) for model in models]
         _set_slots(models, ways)
         cells = cells_of([[target.station for target in targets] for targets in ways])
         self.aliases: dict[str, Alias] = {
             model.name: _alias(model, targets, routing, cell)
             for model, targets, cell in zip(models, ways, cells, strict=True)
         }
+        patient = {
+            branch.group
+            for alias in self.aliases.values()
+            if alias.strategy == "adaptive"
+            for branch in alias.branches
+        }
+        for group in self.roster.groups.values():
+            group.set_patient(group in patient)
 
-    def _target(self, route: Route) -> Target:
+    def _target(self, route: Route, settings: Model) -> Target:
         host = self.hosts[route.backend]
         model = full_name(route.model) if host.kind == "ollama" else route.model
-        return Target(host.station(model), route.weight, route.timeouts)
+        station = host.station(model)
+        return Target(station, route.weight, route.timeouts, settings, route.keep_loaded)
 
     def next_turn(self) -> int:
         """Return the number of this routing decision."""

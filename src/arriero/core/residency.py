@@ -47,6 +47,8 @@ class Told(IntEnum):
     GONE = 7
 
 
+LOADED = Residency.LOADED  # looked up on every request: as a member it would cost each time
+
 _A, _U, _I, _G, _L = Residency
 # A row of the table a state, in the order of `Told`.
 _TABLE: dict[Residency, tuple[Residency, ...]] = {

@@ -50,7 +50,12 @@ class _Fetch:
 
 
 async def fetch(
-    pool: Pool, path: bytes, timeout_s: float, body: bytes | None = None
+    pool: Pool,
+    path: bytes,
+    timeout_s: float,
+    body: bytes | None = None,
+    *,
+    connect_timeout_s: float | None = None,
 ) -> tuple[int, bytes]:
     """Return status and body of a GET, or of a POST of `body`.
 
@@ -60,7 +65,7 @@ async def fetch(
     task = _Fetch(pool.get_request(path) if body is None else pool.request(path, body))
     try:
         async with asyncio.timeout(timeout_s):
-            pool.dial(task, timeout_s, limited=False)
+            pool.dial(task, connect_timeout_s or timeout_s, limited=False)
             return await task.done
     finally:
         task.done.cancel()

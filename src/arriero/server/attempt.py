@@ -12,8 +12,10 @@ import msgspec
 
 from arriero.core.attempts import END_OF_FAILURE, RULES, End
 from arriero.core.fleet import Lease
+from arriero.core.residency import LOADED
 from arriero.fleet.connection import UpstreamConnection
 from arriero.fleet.errors import UpstreamFull, UpstreamMalformed, UpstreamRefused
+from arriero.fleet.loader import Load, must_load
 from arriero.fleet.pool import Pool
 from arriero.server.gateway import Gateway, Leftover
 from arriero.wire.dialect import BackendDialect, Failure
@@ -54,14 +56,15 @@ class Waiter(Protocol):
 class Phase(IntEnum):
     """Where an attempt stands; it only ever moves forward."""
 
-    DIALLING = 0
-    WAITING = 1  # sent, nothing of the answer yet
-    ANSWERING = 2
-    OVER = 3
+    LOADING = 0  # the model is not in the host's memory yet
+    DIALLING = 1
+    WAITING = 2  # sent, nothing of the answer yet
+    ANSWERING = 3
+    OVER = 4
 
 
 # Looked at for every chunk: as members they would cost an attribute of the enumeration each time.
-_DIALLING, _WAITING, _ANSWERING, _OVER = Phase
+_LOADING, _DIALLING, _WAITING, _ANSWERING, _OVER = Phase
 _ANSWERED = End.ANSWERED
 
 
@@ -81,10 +84,37 @@ class Attempt(msgspec.Struct, eq=False):
     _fresh: bool = False
     _redialled: bool = False
     _failed_body: bytes = b""
+    _load: Load | None = None
 
     def start(self, deadline_s: float) -> None:
-        """Send, on an idle connection or a new one; the first byte is due by `deadline_s`."""
+        """Send, on an idle connection or a new one; the first byte is due by `deadline_s`.
+
+        If the model is not loaded there, wait for that first, which moves the deadline.
+        """
         self._deadline_s = deadline_s
+        target, loader = self.lease.target, self.waiter.gateway.loader
+        if target.station.residency is not LOADED and loader is not None and must_load(target):
+            self.phase = _LOADING
+            self._load = loader.load(target, self.pool)
+            self._load.waiters.append(self)
+            return
+        self._send()
+
+    def on_load(self, end: End | None, failure: Failure | None) -> None:
+        """The load is over: send, or fail as the load did."""
+        self._load = None
+        if self.phase is _OVER:
+            return
+        if end is not None:
+            self.failure = failure
+            self._finish(end)
+            return
+        now_s = self.waiter.gateway.clock.now_s()
+        self._deadline_s += now_s - self.lease.asked_s
+        self.lease.asked_s = now_s
+        self._send()
+
+    def _send(self) -> None:
         connection = self.pool.take()
         if connection is None:
             self._dial()
@@ -160,7 +190,7 @@ class Attempt(msgspec.Struct, eq=False):
 
     def sweep(self, now_s: float) -> None:
         """End the attempt if its deadline has passed."""
-        if self.phase is _DIALLING:  # the dial has its own timeout
+        if self.phase <= _DIALLING:  # loads and dials have their own timeouts
             return
         if self._fresh:
             self._fresh = False
@@ -189,6 +219,9 @@ class Attempt(msgspec.Struct, eq=False):
         self.phase = _OVER
         gateway = self.waiter.gateway
         now_s = gateway.clock.now_s()
+        if self._load is not None:  # which goes on without us
+            self._load.waiters.remove(self)
+            self._load = None
         connection, self._connection = self._connection, None
         if connection is None:
             self.lease.abandon(now_s)

@@ -11,6 +11,7 @@ from arriero.core.fleet import Fleet, Lease, Target
 from arriero.core.record import Record
 from arriero.core.roster import Ejected
 from arriero.fleet.connection import UpstreamConnection
+from arriero.fleet.loader import Loader
 from arriero.fleet.pool import Pool
 from arriero.telemetry.accesslog import AccessLog
 from arriero.telemetry.metrics import Metrics
@@ -94,7 +95,7 @@ class Gateway:
 
     __slots__ = (
         "_settled", "access_log", "clock", "connections", "counters", "date_line", "draining",
-        "events", "hand_over", "ids", "leftovers", "runtime", "started_s",
+        "events", "hand_over", "ids", "leftovers", "loader", "runtime", "started_s",
     )  # fmt: skip
 
     def __init__(
@@ -114,6 +115,7 @@ class Gateway:
         self._settled: list[Record] = []
         self.connections: set[Swept] = set()
         self.leftovers: set[Leftover] = set()
+        self.loader: Loader | None = None  # while there is somebody to run its loads
         self.draining = False
         # Takes the file number of a connection that a process after this one may go on with.
         self.hand_over: Callable[[int], bool] = lambda _: False
@@ -154,6 +156,16 @@ class Gateway:
             self.counters.model_ejected(backend, model)
             told = {"backend": backend, "model": model, "reason": reason}
             self.events.warning("model ejected", extra=told)
+
+    def tell_loaded(self, target: Target, reason: str, took_s: float) -> None:
+        """Count and log the end of a load; without a reason it went well."""
+        backend, model = target.host.name, target.model
+        self.counters.model_loaded(backend, model, ok=not reason)
+        told = {"backend": backend, "model": model, "took_s": round(took_s, 3)}
+        if reason:
+            self.events.warning("model not loaded", extra={**told, "reason": reason})
+        else:
+            self.events.info("model loaded", extra=told)
 
     def sweep(self, now_s: float) -> None:
         """Let every connection and leftover look at the clock; called a few times a second."""

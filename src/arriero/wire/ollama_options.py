@@ -42,6 +42,17 @@ def _merged(request: CanonicalRequest, model: Model) -> Options:
     return result
 
 
+def load_options(model: Model) -> Options:
+    """Return the `options` by which the model is loaded: those that every request of it has.
+
+    Others, or the same with another value, would make the first request load it once more.
+    """
+    result: Options = dict(model.options)
+    if model.context is not None:
+        result["num_ctx"] = model.context
+    return result
+
+
 def keep_alive(request: CanonicalRequest, model: Model) -> int | str | None:
     """Return how long the model stays loaded: the alias's word, unless clients may choose."""
     if request.keep_alive is not None and model.client_options == "allow":
