@@ -1,13 +1,17 @@
 """What a look at a backend changes in what is known of its host."""
 
 import logging
+from typing import Literal
 
 import pytest
 from tests.fleet.backends import spawn
 
-from arriero.config.settings import Backend, BackendKind, Routing
+from arriero.config.settings import Backend, BackendKind, Model, Route, Routing
+from arriero.core.fleet import Fleet
 from arriero.core.health import Cause, State
-from arriero.core.roster import Host, Roster
+from arriero.core.residency import Residency
+from arriero.core.roster import NEVER_S, Host, Roster
+from arriero.core.routing import open_mask
 from arriero.fleet.inventory import Inventory, report_digests
 from arriero.fleet.pool import Pool
 from arriero.testing.clock import LoopClock
@@ -120,24 +124,105 @@ async def test_an_openai_server_without_a_list_is_believed() -> None:
         assert host.breaker.failures == 0
 
 
-def host_with(name: str, digest: str) -> Host:
-    host = Host(Backend(name=name, url="http://x"), ROUTING, Roster())
-    host.installed = {"llama3:latest": Listed(digest=digest)}
-    return host
+async def test_a_restart_between_two_looks_is_noticed() -> None:
+    async with OllamaSim([SimModel("llama3")]) as sim:
+        host, inventory, _ = watched(sim.url)
+        station = host.station("llama3:latest")
+        sim.hold("llama3")
+        await inventory.poll()
+        assert station.resident
+        await sim.restart()
+        await inventory.poll()
+        assert station.residency is Residency.INSTALLED
+        assert station.epoch == 1, "its caches are gone"
+        assert station.evicted_s == NEVER_S, "it was not driven out"
+        assert host.breaker.state is State.AVAILABLE, "nobody noticed, nobody is to blame"
+        assert sim.stats.endpoints["GET /api/version"] == 2, "it may be another one now"
 
 
-def test_different_weights_are_told_once() -> None:
-    told: set[tuple[str, str, str]] = set()
-    hosts = [host_with("a", "1"), host_with("b", "2"), host_with("c", "1"), host_with("d", "")]
+async def test_a_model_that_was_driven_out_is_told_from_a_restart() -> None:
+    async with OllamaSim([SimModel("llama3"), SimModel("qwen3:8b")]) as sim:
+        host, inventory, _ = watched(sim.url)
+        station = host.station("llama3:latest")
+        host.roster.now_s = 7.0
+        sim.hold("llama3", "qwen3:8b")
+        await inventory.poll()
+        host.resident = {"qwen3:8b": Loaded()}
+        assert station.residency is Residency.INSTALLED
+        assert (station.epoch, station.evicted_s) == (1, 7.0)
+
+
+async def test_what_ailed_a_process_goes_with_it() -> None:
+    async with OllamaSim([SimModel("llama3")]) as sim:
+        host, inventory, _ = watched(sim.url)
+        await inventory.poll()
+        host.breaker.on_failure(LoopClock().now_s(), probe=False, cause=Cause.SILENT)
+        sim.kill()
+        await inventory.poll()
+        await sim.accept()
+        await inventory.poll()
+        assert host.breaker.cause is Cause.REFUSED, "a wedged process does not come back wedged"
+        assert host.breaker.may_try(LoopClock().now_s())
+
+
+def fleet_of(*digests: str, rule: Literal["same", "mixed"] = "same") -> Fleet:
+    """Hosts that have these weights of one model; "" is not known."""
+    names = "abcdefgh"[: len(digests)]
+    routes = tuple(Route(backend=name, model="llama3") for name in names)
+    fleet = Fleet(
+        [Backend(name=name, url=f"http://{name}") for name in names],
+        [Model(name="llama", routes=routes, digests=rule)],
+        ROUTING,
+    )
+    for name, digest in zip(names, digests, strict=True):
+        fleet.hosts[name].installed = {"llama3:latest": Listed(digest=digest)}
+    return fleet
+
+
+def told_by(fleet: Fleet) -> list[str]:
+    """What looking at the weights logs."""
     seen: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]  # a list is all it takes
     logger = logging.getLogger("arriero.fleet")
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     try:
-        report_digests(hosts, told)
-        report_digests(hosts, told)
+        report_digests(fleet)
     finally:
         logger.removeHandler(handler)
-    assert told == {("llama3:latest", "a", "b")}
-    assert seen == ["same tag, different weights"]
+    return seen
+
+
+def test_different_weights_are_told_once() -> None:
+    fleet = fleet_of("1", "2", "1", "")
+    assert told_by(fleet) == ["same tag, different weights"]
+    assert told_by(fleet) == []
+    fleet.hosts["b"].installed = {"llama3:latest": Listed(digest="1")}
+    assert told_by(fleet) == ["weights agree"]
+
+
+def test_the_odd_host_is_left_out_until_it_agrees() -> None:
+    fleet = fleet_of("1", "2", "1")
+    report_digests(fleet)
+    alias = fleet.aliases["llama"]
+
+    def used() -> str:
+        hosts = fleet.roster.hosts_of(open_mask(alias, fleet.roster, 0.0))
+        return "".join(host.name for host in hosts)
+
+    assert used() == "ac"
+    for name in "ac":  # away: an answer by other weights is better than none
+        fleet.hosts[name].breaker.on_failure(0.0, probe=False, cause=Cause.REFUSED)
+    told_by(fleet)
+    assert used() == "b"
+    fleet.hosts["b"].installed = {"llama3:latest": Listed(digest="1")}
+    told_by(fleet)
+    assert used() == "b"
+
+
+def test_mixed_weights_are_used_where_they_are_wanted() -> None:
+    fleet = fleet_of("1", "2", rule="mixed")
+    told_by(fleet)
+    mask = open_mask(fleet.aliases["llama"], fleet.roster, 0.0)
+    assert mask.bit_count() == 2

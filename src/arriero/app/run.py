@@ -192,12 +192,11 @@ class Service:
     # -- while it runs
 
     async def _sweep(self, gateway: Gateway) -> None:
-        told: set[tuple[str, str, str]] = set()
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             gateway.date_line = _date_line(self._clock.unix_s())
             gateway.sweep(self._clock.now_s())
-            report_digests(list(gateway.runtime.fleet.hosts.values()), told)
+            report_digests(gateway.runtime.fleet)
 
     @contextlib.contextmanager
     def _signals(self, sink: log_sink.Sink | None) -> Iterator[None]:

@@ -165,6 +165,7 @@ class Fleet:
         }
         for group in self.roster.groups.values():
             group.set_patient(group in patient)
+        self.roster.dirty.update(self.roster.groups.values())  # who takes which weights is new
 
     def _target(self, route: Route, settings: Model) -> Target:
         host = self.hosts[route.backend]

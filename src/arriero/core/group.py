@@ -24,8 +24,9 @@ class Group:
     """
 
     __slots__ = (
-        "_asked_s", "_since_s", "_spills", "digest", "empty", "free", "loading", "mixed", "model",
-        "odd", "open", "paces", "patient", "prefixes", "resident", "resort", "usable",
+        "_asked_s", "_since_s", "_spills", "digest", "divergent", "empty", "free", "loading",
+        "mixed", "model", "odd", "open", "paces", "patient", "prefixes", "resident", "resort",
+        "usable",
     )  # fmt: skip
 
     def __init__(self, model: str) -> None:
@@ -40,6 +41,7 @@ class Group:
         self.odd = 0  # other weights than those that are served
         self.digest = ""  # of the weights that are served
         self.mixed = False  # any weights may be served
+        self.divergent = False  # hosts have different ones
         self.prefixes = Index()  # whose cache holds which prompts
         self.paces = Paces()  # how fast the hosts are with this model
         self.patient = False

@@ -70,8 +70,8 @@ class Station:
     """
 
     __slots__ = (
-        "answered_s", "breaker", "epoch", "evicted_s", "group", "host", "loading_s", "model",
-        "probed_s", "probes", "residency", "running", "slots",
+        "answered_s", "breaker", "digest", "epoch", "evicted_s", "group", "host", "loading_s",
+        "model", "probed_s", "probes", "residency", "running", "slots",
     )  # fmt: skip
 
     def __init__(self, host: "Host", group: Group, slots: int) -> None:
@@ -81,6 +81,7 @@ class Station:
         self.slots = slots
         self.running = 0
         self.epoch = 0
+        self.digest = ""  # of the weights on its disk
         self.breaker: Breaker | None = None  # made by the first failure; most never need one
         self.residency = Residency.UNKNOWN if host.kind == "ollama" else Residency.LOADED
         self.answered_s = 0.0  # when a generation last succeeded here
@@ -98,6 +99,10 @@ class Station:
         self.refresh_usable()
         if host.kind != "ollama":
             return  # one model, in memory from its start
+        listed = (host.installed or {}).get(self.model)
+        if listed is not None and listed.digest != self.digest:
+            self.digest = listed.digest
+            host.roster.dirty.add(self.group)
         loaded = host.resident.get(self.model)
         self.group.set_empty(host.bit, empty=not host.resident and not host.loads)
         if loaded is not None:
@@ -286,13 +291,13 @@ class Host:
 
     def gone(self) -> None:
         """Its process went away: what was in its memory is lost, and what ailed it, too."""
-        self._resident = {}
         self.version = ""
         self.breaker.on_gone()
         self.restarted()
 
     def restarted(self) -> None:
         """Its process is another one than at the last look: what was in its memory is lost."""
+        self._resident = {}
         for station in self.stations.values():
             station.learn(Told.GONE)
             if station.breaker is not None:
@@ -358,6 +363,9 @@ class Host:
     def _note_breaker(self, breaker: Breaker) -> None:
         available = breaker.state is AVAILABLE
         self.roster.set_available(self.bit, available=available)
+        for station in self.stations.values():
+            if station.group.divergent:  # who may vote has changed
+                self.roster.dirty.add(station.group)
         slow_start_s = self._routing.slow_start_s
         if available and slow_start_s:
             self.ramp = Ramp(self.roster.now_s, slow_start_s)
@@ -377,8 +385,8 @@ class Roster:
     """Every host there was since the start, by its bit."""
 
     __slots__ = (
-        "available", "groups", "hosts", "levels", "loading", "now_s", "on_vacant", "ramping", "resting",
-        "suspects", "withheld",
+        "available", "dirty", "groups", "hosts", "levels", "loading", "now_s", "on_vacant",
+        "ramping", "resting", "suspects", "withheld",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -393,6 +401,7 @@ class Roster:
         self.loading: set[Station] = set()
         self.ramping: set[Host] = set()
         self.suspects: set[Host] = set()  # to be probed at once
+        self.dirty: set[Group] = set()  # to be looked at for different weights
 
     def sweep(self, now_s: float) -> None:
         """Let time pass: ejections of stations end, hosts that came back get more to do."""

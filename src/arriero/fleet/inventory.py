@@ -11,7 +11,10 @@ from collections.abc import Callable
 
 from arriero.base.clock import Clock
 from arriero.config.settings import Routing
+from arriero.core.copies import settle_digests
+from arriero.core.fleet import Fleet
 from arriero.core.health import Cause
+from arriero.core.residency import restarted
 from arriero.core.roster import Host
 from arriero.fleet.errors import UpstreamError
 from arriero.fleet.fetch import fetch
@@ -75,8 +78,13 @@ class Inventory:
         host = self._host
         tags = decode_tags(await self._get(b"/api/tags"))
         resident = decode_ps(await self._get(b"/api/ps"))
-        if not host.version or host.installed is None:
-            host.version = decode_version(await self._get(b"/api/version"))
+        version = host.version
+        if not version or host.installed is None or (host.resident and not resident):
+            version = decode_version(await self._get(b"/api/version"))
+        if restarted(set(host.resident), set(resident), host.version, version):
+            _log.info("backend restarted", extra={"backend": host.name, "version": version})
+            host.restarted()
+        host.version = version
         host.installed = tags
         host.resident = resident
 
@@ -99,8 +107,7 @@ class Inventory:
         """Mark the host. A late answer weighs less than none: a loading host is slow, not dead."""
         host = self._host
         if cause is Cause.REFUSED:
-            host.resident = {}  # if it comes back, it comes back cold
-            host.version = ""
+            host.gone()
         if host.breaker.on_failure(self._clock.now_s(), probe=False, cause=cause):
             self._on_ejected(host.name)
             _log.warning(
@@ -109,21 +116,14 @@ class Inventory:
             )
 
 
-def report_digests(hosts: list[Host], told: set[tuple[str, str, str]]) -> None:
-    """Log each pair of hosts that have different weights under one name, once.
+def report_digests(fleet: Fleet) -> None:
+    """Settle which weights are served where hosts differ, and log what that changes.
 
-    `told` remembers what was logged. The same tag with another digest is another model, and users
-    would get either by chance.
+    The same tag with another digest is another model, and users would get either by chance.
     """
-    first: dict[str, tuple[str, str]] = {}
-    for host in hosts:
-        for name, listed in (host.installed or {}).items():
-            other, digest = first.setdefault(name, (host.name, listed.digest))
-            if digest and listed.digest and digest != listed.digest:
-                key = (name, other, host.name)
-                if key not in told:
-                    told.add(key)
-                    _log.warning(
-                        "same tag, different weights",
-                        extra={"model": name, "backends": [other, host.name]},
-                    )
+    for choice in settle_digests(fleet):
+        level = logging.WARNING if choice.left_out else logging.INFO
+        told = {"model": choice.model, "digest": choice.digest[:12], "backends": choice.left_out}
+        _log.log(
+            level, "same tag, different weights" if choice.left_out else "weights agree", extra=told
+        )
