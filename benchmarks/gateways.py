@@ -185,7 +185,7 @@ def _litellm(site: Site) -> Launch:
 def _arriero(site: Site, kind: Upstream) -> Launch:
     suffix = "" if kind == "ollama" else "/v1"
     backends = "".join(
-        f"  - name: b{number}\n    url: {url}\n    kind: {kind}\n"
+        f"  - name: b{number}\n    url: {url}\n    kind: {kind}\n    slots: 4096\n"
         for number, url in enumerate(site.urls(suffix))
     )
     text = (

@@ -22,7 +22,7 @@ from arriero.wire.inventory import Listed, Loaded
 CHI_SQUARE_99_9 = {1: 10.83, 2: 13.82, 3: 16.27}  # by degrees of freedom
 
 
-def new_fleet(count: int = 3, weights: tuple[float, ...] = (), slots: int | None = None) -> Fleet:
+def new_fleet(count: int = 3, weights: tuple[float, ...] = (), slots: int = 64) -> Fleet:
     names = [chr(ord("a") + i) if count <= 26 else f"host{i}" for i in range(count)]
     routes = tuple(
         Route(backend=name, model="m:1", weight=weights[i] if weights else 1.0)

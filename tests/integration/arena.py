@@ -20,6 +20,7 @@ from arriero.config.settings import (
     Config,
     Log,
     Model,
+    Queueing,
     Route,
     Routing,
     Secret,
@@ -66,6 +67,8 @@ def settings(
     server: Server | None = None,
     kinds: Sequence[BackendKind] = (),
     models: Sequence[Model] = (),
+    slots: int | None = 64,
+    queue: Queueing | None = None,
 ) -> Config:
     """Backends `a`, `b`, ... that all serve each alias; `kinds` tells those that are not Ollama."""
     listed = tuple(
@@ -73,6 +76,7 @@ def settings(
             name="abcdefgh"[at],
             url=backend if isinstance(backend, str) else backend.url,
             kind=kinds[at] if at < len(kinds) else "ollama",
+            slots=slots,
         )
         for at, backend in enumerate(backends)
     )
@@ -89,6 +93,7 @@ def settings(
         backends=listed,
         models=tuple(models) or made,
         routing=routing,
+        queue=queue or Queueing(),
         server=msgspec.structs.replace(server or Server(), port=0),
         access=Access(master_key=Secret(KEY)),
         log=Log(access="off", level="debug"),
@@ -161,6 +166,8 @@ class Running:
         found = [repr(host) for host in self.known if host.in_flight]
         if gateway.metrics.requests_open:
             found.append(f"requests_open={gateway.metrics.requests_open}")
+        if gateway.queue.waiting:
+            found.append(f"waiting={gateway.queue.waiting}")
         if gateway.leftovers:
             found.append(f"leftovers={len(gateway.leftovers)}")
         pools = gateway.runtime.pools.values()

@@ -34,7 +34,9 @@ def sim() -> OllamaSim:
 
 def config(sims: list[OllamaSim], server: dict[str, Any], **more: Any) -> Config:
     """Return a configuration with two aliases, each on every host."""
-    backends = tuple(Backend(name=f"host{at}", url=sim.url) for at, sim in enumerate(sims))
+    backends = tuple(
+        Backend(name=f"host{at}", url=sim.url, slots=64) for at, sim in enumerate(sims)
+    )
 
     def model(alias: str, name: str) -> Model:
         return Model(

@@ -23,7 +23,7 @@ def fleet() -> Fleet:
 
 @pytest.fixture
 def metrics(fleet: Fleet) -> Metrics:
-    return Metrics(lambda: fleet, lambda: 7)
+    return Metrics(lambda: fleet, lambda: 7, lambda: (1, 0, 3, 0))
 
 
 @pytest.fixture

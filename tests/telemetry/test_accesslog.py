@@ -36,6 +36,8 @@ FULL = Record(
     request_bytes=100,
     response_bytes=300,
     ignored="tools,think",
+    queue_s=0.25,
+    user="u1",
 )
 
 
@@ -76,6 +78,8 @@ def test_a_full_record_gives_every_field() -> None:
         "request_bytes": 100,
         "response_bytes": 300,
         "ignored": "tools,think",
+        "queue_s": 0.25,
+        "user": "u1",
     }
 
 

@@ -36,8 +36,10 @@ def fill(metrics: Metrics) -> None:
             cached_tokens=2,
             completion_tokens=6,
             code="internal_error",
+            queue_s=0.2,
         )
     )
+    metrics.queue_refused("length")
     metrics.attempt_failed("a", "silent")
     metrics.ejected("a")
     metrics.model_ejected("a", "m:1")

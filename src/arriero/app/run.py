@@ -237,6 +237,7 @@ class Service:
         previous = gateway.runtime
         runtime = build_runtime(config, self._clock, self._spawn, previous)
         gateway.runtime = runtime
+        gateway.queue.set_limits(config.queue)
         self._watch_backends(runtime, previous)
         for name, pool in previous.pools.items():
             if runtime.pools.get(name) is not pool:

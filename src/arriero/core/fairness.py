@@ -28,7 +28,10 @@ from typing import Protocol
 
 import msgspec
 
+from arriero.core.record import Record
+
 COMPLETION_WEIGHT = 2
+EVENT_BYTES = 256  # what a streamed token takes on the wire, its JSON included
 ACCOUNTS_MAX = 8192  # beyond, the idle ones that owe least are forgotten
 # Below this number of accounts nobody looks for those that can be forgotten.
 _ACCOUNTS_KEPT = 256
@@ -37,6 +40,20 @@ _ACCOUNTS_KEPT = 256
 def cost_of(prompt_tokens: int, completion_tokens: int) -> int:
     """Return the work of a request."""
     return prompt_tokens + COMPLETION_WEIGHT * completion_tokens
+
+
+def work_of(record: Record, estimate: int) -> int:
+    """Return what a request came to, as far as it is known.
+
+    Of an answer that was not counted to its end, the estimate stands, or what was sent of it if
+    that is more: whoever hangs up early has used the time all the same. A request that got nothing
+    owes nothing.
+    """
+    if record.prompt_tokens or record.completion_tokens:
+        return cost_of(record.prompt_tokens, record.completion_tokens)
+    if record.outcome == "client_gone" or record.first_token_s >= 0:
+        return max(estimate, cost_of(0, record.response_bytes // EVENT_BYTES))
+    return estimate if record.outcome == "ok" else 0
 
 
 class Place(Protocol):

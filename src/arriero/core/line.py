@@ -134,6 +134,11 @@ class Line:
             account.places.discard(place)
             place.entry = None
 
+    def tickets(self) -> list[Ticket]:
+        """Return all who wait here, in no order that means anything."""
+        waiting = [ticket for place in self._places.values() for ticket in place.tickets]
+        return [*self._returned, *waiting]
+
     def rank(self) -> Rank | None:
         """Return how early the next ticket is due, None if nobody waits."""
         if self._returned:
@@ -215,6 +220,10 @@ class Lane:
             del alike[ticket]
             if not alike:
                 del self._batches[ticket.batch]
+
+    def tickets(self) -> list[Ticket]:
+        """Return all who wait here, in no order that means anything."""
+        return [ticket for line in self.lines for ticket in line.tickets()]
 
     def like(self, batch: object) -> Ticket | None:
         """Return the ticket that has waited longest of those that may be answered together."""

@@ -28,3 +28,5 @@ class Record(msgspec.Struct, gc=False):
     request_bytes: int = 0
     response_bytes: int = 0
     ignored: str = ""  # parameters dropped by policy
+    queue_s: float = 0.0  # waited here for a slot
+    user: str = ""  # whom a trusted key named

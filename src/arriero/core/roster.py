@@ -174,6 +174,11 @@ class Station:
         self.slots = slots
         self.refresh_free()
 
+    @property
+    def free(self) -> bool:
+        """Whether a slot is free."""
+        return self.group.free & self.host.bit != 0
+
     def on_answer(self, *, retrial: bool) -> None:
         """A generation succeeded."""
         self.answered_s = self.host.roster.now_s
@@ -378,7 +383,7 @@ class Host:
 
 def slots_of(backend: Backend) -> int:
     """Return how many requests one model of the backend may work on at once."""
-    return backend.slots or UNLIMITED
+    return backend.slots or (1 if backend.kind == "ollama" else UNLIMITED)
 
 
 class Roster:

@@ -19,6 +19,7 @@ from arriero.base.errors import (
     InternalError,
     PayloadTooLarge,
 )
+from arriero.core.fairness import Charge, work_of
 from arriero.core.record import Record
 from arriero.server.gateway import Gateway, Runtime
 from arriero.server.request import Request
@@ -99,6 +100,7 @@ class Exchange(msgspec.Struct, eq=False):
     deadline_s: float = float("inf")  # of the whole request, set when its model is known
     ongoing: Ongoing | None = None
     encoder: AnswerEncoder | None = None  # set once an answer is to be streamed
+    charge: Charge | None = None  # set when the request is let through to a backend
     extra_head: bytes = b""  # header lines of a good answer, each with its CRLF
     done: bool = False
     _body_wanted: bool = False
@@ -343,6 +345,8 @@ class Exchange(msgspec.Struct, eq=False):
         record.duration_s = self.gateway.clock.now_s() - self.started_s
         if not record.outcome:
             record.outcome = "ok" if record.status < STATUS_CLIENT_MIN else "client_error"
+        if self.charge is not None:
+            self.charge.settle(work_of(record, self.charge.cost))
         gateway = self.gateway
         gateway.counters.requests_open -= 1
         if self._streaming:

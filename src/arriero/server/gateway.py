@@ -7,12 +7,14 @@ from arriero.base.clock import Clock
 from arriero.base.ids import IdSource
 from arriero.config.settings import Config
 from arriero.core.access import padded_key
+from arriero.core.admission import Queue
 from arriero.core.fleet import Fleet, Lease, Target
 from arriero.core.record import Record
 from arriero.core.roster import Ejected
 from arriero.fleet.connection import UpstreamConnection
 from arriero.fleet.loader import Loader
 from arriero.fleet.pool import Pool
+from arriero.server.dispatch import Dispatcher
 from arriero.telemetry.accesslog import AccessLog
 from arriero.telemetry.metrics import Metrics
 from arriero.wire.openai_answer import encode_models
@@ -25,7 +27,9 @@ SETTLED_MAX = 256
 class Runtime:
     """One configuration at work. A reload makes a new one; requests keep the one they began in."""
 
-    __slots__ = ("config", "created_unix_s", "fleet", "master_key", "models_body", "pools")
+    __slots__ = (
+        "config", "created_unix_s", "fleet", "master_key", "models_body", "pools", "user_header",
+    )  # fmt: skip
 
     def __init__(
         self, config: Config, fleet: Fleet, pools: dict[str, Pool], created_unix_s: int
@@ -36,6 +40,7 @@ class Runtime:
         self.created_unix_s = created_unix_s
         key = config.access.master_key
         self.master_key = padded_key(key.reveal().encode()) if key else None
+        self.user_header = config.access.user_header.lower().encode()
         self.models_body = encode_models(list(fleet.aliases), created_unix_s)
 
 
@@ -94,8 +99,9 @@ class Gateway:
     """The data plane's shared state."""
 
     __slots__ = (
-        "_settled", "access_log", "clock", "connections", "counters", "date_line", "draining",
-        "events", "hand_over", "ids", "leftovers", "loader", "runtime", "started_s",
+        "_settled", "access_log", "clock", "connections", "counters", "date_line", "dispatcher",
+        "draining", "events", "hand_over", "ids", "leftovers", "loader", "queue", "runtime",
+        "started_s",
     )  # fmt: skip
 
     def __init__(
@@ -111,7 +117,11 @@ class Gateway:
         self.ids = ids
         self.access_log = access_log
         self.events = events
-        self.counters = Metrics(lambda: self.runtime.fleet, lambda: access_log.dropped)
+        self.queue = Queue(runtime.config.queue)
+        self.counters = Metrics(
+            lambda: self.runtime.fleet, lambda: access_log.dropped, self.queue.depths
+        )
+        self.dispatcher = Dispatcher(self.queue, clock, self.counters, runtime.fleet.roster)
         self._settled: list[Record] = []
         self.connections: set[Swept] = set()
         self.leftovers: set[Leftover] = set()
@@ -173,6 +183,7 @@ class Gateway:
         self.runtime.fleet.roster.sweep(now_s)
         for connection in list(self.connections):
             connection.sweep(now_s)
+        self.dispatcher.sweep(now_s)
         for leftover in [one for one in self.leftovers if now_s >= one.until_s]:
             leftover.connection.abort()
         for pool in self.runtime.pools.values():

@@ -1,7 +1,7 @@
 """The life of a request, top to bottom: the one place that holds its ifs.
 
-    head+body -> authenticate -> decode -> resolve alias -> route -> attempt -> relay -> settle
-                                                           ^------ another backend -----'
+    head+body -> authenticate -> decode -> alias -> queue -> route -> attempt -> relay -> settle
+                                                    ^---------- another backend -----'
 
 Errors are raised and answered by the exchange, which also settles. Nothing is asked again once a
 byte of an answer has reached the client.
@@ -9,27 +9,31 @@ byte of an answer has reached the client.
 
 import msgspec
 
-from arriero.base.errors import GatewayError, NoBackend, UnknownModel
+from arriero.base.errors import GatewayError
 from arriero.core.access import authenticate
-from arriero.core.attempts import BUSY_RETRY_AFTER_S, RULES, End, Next, more_telling
+from arriero.core.ask import ask_for
+from arriero.core.attempts import End
 from arriero.core.capabilities import adapt
-from arriero.core.catalog import retry_after_s
-from arriero.core.fleet import Alias, Target, take_lease
-from arriero.core.routing import STRATEGIES, last_resorts, open_mask, target_on, usable_mask
-from arriero.server.attempt import Attempt, Reader
+from arriero.core.fleet import Target, take_lease
+from arriero.core.principal import Caller, identify
+from arriero.server.attempt import Attempt, Reader, Waiter
+from arriero.server.batch import Batch, Share, batch_key
 from arriero.server.exchange import Exchange
 from arriero.server.gateway import Runtime
 from arriero.server.operations import Operation
 from arriero.server.relay import PassthroughRelay, StreamRelay, WholeReader
 from arriero.server.routes import Route, View, find_route, no_route
+from arriero.server.tries import Tries
 from arriero.server.views import show, unknown_alias
-from arriero.wire.canonical import CanonicalRequest, Chat, Usage
+from arriero.wire.canonical import CanonicalRequest, Chat, Embedding, Usage
 from arriero.wire.dialect import AnswerEncoder, BackendDialect
 from arriero.wire.http import check_head
 from arriero.wire.ollama import OLLAMA
+from arriero.wire.openai_answer import encode_embeddings
 from arriero.wire.openai_backend import OPENAI
 from arriero.wire.openai_passthrough import Passthrough
 
+NOBODY = Caller("")  # who asks for what everybody may see
 BACKEND_DIALECTS: dict[str, BackendDialect] = {"ollama": OLLAMA, "openai": OPENAI}
 
 
@@ -39,7 +43,7 @@ class Admission(msgspec.Struct, frozen=True, eq=False):
     runtime: Runtime
     route: Route
     path: str
-    principal: str
+    caller: Caller
 
 
 async def serve(exchange: Exchange) -> None:
@@ -52,7 +56,9 @@ async def serve(exchange: Exchange) -> None:
             seen.admitted = admission
     route = admission.route
     record.path = admission.path
-    record.principal = admission.principal
+    caller = admission.caller
+    record.principal = caller.key
+    record.user = caller.user
     record.operation = route.name
     body = exchange.body_at_hand() or await exchange.body()
     operation = route.operation
@@ -69,11 +75,14 @@ async def serve(exchange: Exchange) -> None:
         exchange.gateway.counters.tools_dropped(alias.name)
     if wanted.ignored:
         exchange.tell_ignored(wanted.ignored)
+    ask = ask_for(caller, wanted, len(body))
     if operation.encoder is not None and wanted.stream:
         record.stream = True
-        await _serve_stream(exchange, operation, wanted, alias)
+        await _serve_stream(exchange, operation, wanted, Tries(exchange, alias, ask))
     else:
-        await _serve_whole(exchange, operation, wanted, alias)
+        await _serve_whole(
+            exchange, operation, wanted, Tries(exchange, alias, ask, batch_key(wanted))
+        )
 
 
 def _admit(exchange: Exchange) -> Admission:
@@ -82,14 +91,20 @@ def _admit(exchange: Exchange) -> Admission:
     check_head(request.version, request.headers, request.repeated)
     route, path = find_route(request)
     exchange.record.path = path
-    principal = ""
+    caller = NOBODY
     if route is None or not (route.view and _is_public(exchange, route)):
         # Without a key not even the absence of a path is told.
-        principal = authenticate(request.headers, runtime.master_key)
-        exchange.record.principal = principal
+        key = authenticate(request.headers, runtime.master_key)
+        exchange.record.principal = key
+        caller = identify(
+            request.headers,
+            key,
+            trusted=runtime.config.access.master_key_trusted,
+            user_header=runtime.user_header,
+        )
     if route is None or request.method not in route.methods:
         raise no_route(route, path, request.method)
-    return Admission(runtime, route, path, principal)
+    return Admission(runtime, route, path, caller)
 
 
 def _is_public(exchange: Exchange, route: Route) -> bool:
@@ -102,34 +117,74 @@ def _is_public(exchange: Exchange, route: Route) -> bool:
 
 
 async def _serve_whole(
-    exchange: Exchange, operation: Operation, wanted: CanonicalRequest, alias: Alias
+    exchange: Exchange, operation: Operation, wanted: CanonicalRequest, tries: Tries
 ) -> None:
     """Reply with a whole answer."""
-    tries = Tries(exchange, alias)
     while True:
-        target = tries.next()
-        reader = WholeReader(exchange, operation, wanted, BACKEND_DIALECTS[target.host.kind])
-        attempt = _start(exchange, wanted, alias, target, reader, target.timeouts.response_s)
-        end = await exchange
-        exchange.ongoing = None
-        if end is End.ANSWERED:
-            _count(exchange, reader.usage)
-            exchange.reply(200, reader.written, extra=exchange.extra_head)
+        target = tries.at_once() or await tries.in_turn()
+        if isinstance(target, Share):
+            share = target
+        elif tries.company:
+            share = await _serve_batch(exchange, wanted, target, tries)
+        else:
+            reader = WholeReader(exchange, operation, wanted, BACKEND_DIALECTS[target.host.kind])
+            attempt = _start(exchange, wanted, target, tries, reader)
+            end = await exchange
+            exchange.ongoing = None
+            if end is End.ANSWERED:
+                _count(exchange, reader.usage)
+                exchange.reply(200, reader.written, extra=exchange.extra_head)
+                return
+            tries.failed(attempt, end)
+            continue
+        if _take_share(exchange, wanted, share, tries):
             return
-        tries.failed(attempt, end)
+
+
+async def _serve_batch(
+    exchange: Exchange, wanted: CanonicalRequest, target: Target, tries: Tries
+) -> Share:
+    """Ask once for all of a batch; everyone in it is resumed with a share."""
+    assert isinstance(wanted, Embedding)
+    batch = Batch(exchange, wanted, tries.company)
+    dialect = BACKEND_DIALECTS[target.host.kind]
+    reader = WholeReader(exchange, batch.operation(), batch.request, dialect)
+    try:
+        attempt = _start(exchange, batch.request, target, tries, reader, batch)
+    except GatewayError:
+        tries.send_back(tries.company)
+        raise
+    batch.board(attempt)
+    share = await exchange
+    assert isinstance(share, Share)
+    return share
+
+
+def _take_share(exchange: Exchange, wanted: CanonicalRequest, share: Share, tries: Tries) -> bool:
+    """Answer with a member's part of a batch; False: it has to be asked for again."""
+    exchange.ongoing = None
+    if share.vectors is not None:
+        assert isinstance(wanted, Embedding)
+        _count(exchange, share.vectors.usage)
+        body = encode_embeddings(share.vectors, wanted.encoding, exchange.record.alias)
+        exchange.reply(200, body, extra=exchange.extra_head)
+        return True
+    tries.failed_together(share)
+    return False
 
 
 async def _serve_stream(
-    exchange: Exchange, operation: Operation, wanted: CanonicalRequest, alias: Alias
+    exchange: Exchange, operation: Operation, wanted: CanonicalRequest, tries: Tries
 ) -> None:
     """Relay a stream; the exchange speaks for us when it breaks."""
     assert operation.encoder is not None
-    tries = Tries(exchange, alias)
     while True:
-        target = tries.next()
+        # Before the wait for a slot, which the encoder's heartbeats and errors may fall into.
         encoder = exchange.encoder = operation.encoder(wanted, exchange)
+        target = tries.at_once() or await tries.in_turn()
+        assert isinstance(target, Target)
         relay = _relay(exchange, wanted, target, encoder)
-        attempt = _start(exchange, wanted, alias, target, relay, target.timeouts.first_token_s)
+        attempt = _start(exchange, wanted, target, tries, relay)
         end = await exchange
         exchange.ongoing = None
         _count(exchange, relay.usage)
@@ -137,69 +192,6 @@ async def _serve_stream(
             exchange.end_stream(encoder.end() if isinstance(relay, StreamRelay) else b"")
             return
         tries.failed(attempt, end)
-
-
-class Tries(msgspec.Struct, eq=False):
-    """Whom to ask next, and what to say when nobody is left."""
-
-    _exchange: Exchange
-    _alias: Alias
-    _tried: int = 0  # mask
-    _failures: int = 0  # those that count against the alias's retries
-    _last: GatewayError | None = None
-
-    def next(self) -> Target:
-        """Return the next target. Raises the last failure, or NoBackend, when there is none."""
-        alias, tried, fleet = self._alias, self._tried, self._exchange.runtime.fleet
-        roster = fleet.roster
-        # The first decision is a few microseconds after the start: that clock reading will do.
-        now_s = self._exchange.gateway.clock.now_s() if tried else self._exchange.started_s
-        mask = open_mask(alias, roster, now_s) & ~tried
-        if not mask:
-            mask = self._otherwise(now_s)
-        if mask & (mask - 1):
-            target = STRATEGIES[alias.strategy](alias, mask, roster, fleet.turn)
-        else:
-            target = target_on(alias, mask)
-        self._tried = tried | target.station.host.bit
-        return target
-
-    def _otherwise(self, now_s: float) -> int:
-        """Return whom to ask when no host is open. Raises if there is nobody."""
-        roster = self._exchange.runtime.fleet.roster
-        if usable_mask(self._alias, roster, now_s) & ~self._tried:
-            raise NoBackend(RULES[End.BUSY].message, retry_after_s=BUSY_RETRY_AFTER_S)
-        mask = last_resorts(self._alias, roster) & ~self._tried
-        if not mask:
-            raise self._last or _nobody(self._exchange, self._alias)
-        return mask
-
-    def failed(self, attempt: Attempt, end: object) -> None:
-        """Note a failed attempt. Raises its error unless somebody else may be asked."""
-        assert isinstance(end, End)
-        step = RULES[end].next
-        error = _error(attempt, end)
-        self._last = more_telling(self._last, error)
-        if step is Next.RETRY:
-            self._failures += 1
-        if step is Next.STOP or self._exchange.record.first_token_s >= 0:
-            raise error
-        if self._failures > self._alias.retries:
-            raise self._last
-
-
-def _nobody(exchange: Exchange, alias: Alias) -> GatewayError:
-    """Return the error when no backend could even be asked."""
-    if not any(target.host.has(target.model) for target in alias.targets):
-        return UnknownModel(
-            f"no backend has the model of `{alias.name}` installed",
-            param="model",
-            hint="pull it on a backend; the gateway notices by itself",
-        )
-    return NoBackend(
-        f"every backend of `{alias.name}` is down",
-        retry_after_s=retry_after_s(alias, exchange.gateway.clock.now_s()),
-    )
 
 
 def _relay(
@@ -217,24 +209,26 @@ def _relay(
 def _start(
     exchange: Exchange,
     wanted: CanonicalRequest,
-    alias: Alias,
     target: Target,
+    tries: Tries,
     reader: Reader,
-    wait_s: float,
+    waiter: Waiter | None = None,
 ) -> Attempt:
-    """Take the lease and send; from here on the exchange waits for the attempt's End."""
+    """Take the lease and send; from here on the waiter (the exchange) waits for the End."""
     runtime, record, host = exchange.runtime, exchange.record, target.host
     dialect = BACKEND_DIALECTS[host.kind]
-    path, body = dialect.encode(wanted, target.model, alias.settings)
+    path, body = dialect.encode(wanted, target.model, tries.alias.settings)
     pool = runtime.pools[host.name]
     now_s = exchange.gateway.clock.now_s()
     lease = take_lease(target, runtime.fleet.next_turn(), now_s)
-    attempt = Attempt(exchange, lease, pool, dialect, pool.request(path, body), reader)
+    attempt = Attempt(waiter or exchange, lease, pool, dialect, pool.request(path, body), reader)
     exchange.ongoing = attempt
     record.backend = host.name
     record.attempts += 1
+    timeouts = target.timeouts
+    wait_s = timeouts.first_token_s if wanted.stream else timeouts.response_s
     if host.kind == "ollama" and not target.station.resident:
-        wait_s += target.timeouts.load_s
+        wait_s += timeouts.load_s
     attempt.start(now_s + wait_s)
     return attempt
 
@@ -245,13 +239,3 @@ def _count(exchange: Exchange, usage: Usage | None) -> None:
         record.prompt_tokens = usage.prompt_tokens
         record.completion_tokens = usage.completion_tokens
         record.cached_tokens = usage.cached_tokens
-
-
-def _error(attempt: Attempt, end: End) -> GatewayError:
-    """Return what tells the client of a failed attempt, should nobody else answer."""
-    rule, failure = RULES[end], attempt.failure
-    if rule.error is NoBackend:
-        return NoBackend(rule.message, retry_after_s=BUSY_RETRY_AFTER_S)
-    if failure is None or rule.error is UnknownModel:
-        return rule.error(rule.message, param="model" if rule.error is UnknownModel else None)
-    return rule.error(f"{rule.message}: {failure.message}", param=failure.param, code=failure.code)

@@ -7,13 +7,20 @@ from arriero.base.errors import UnknownModel
 from arriero.core.capabilities import only_embeds
 from arriero.core.catalog import is_ready, suggest
 from arriero.core.fleet import Alias, Fleet
+from arriero.core.principal import Priority
 from arriero.core.roster import Host
 from arriero.server.exchange import JSON, Exchange
 from arriero.server.gateway import Runtime
 from arriero.server.routes import Route, View
 from arriero.telemetry.metrics import CONTENT_TYPE
 from arriero.wire.openai_answer import encode_model
-from arriero.wire.status_page import BackendStatus, ModelStatus, StatusPage, TargetStatus
+from arriero.wire.status_page import (
+    BackendStatus,
+    ModelStatus,
+    QueueStatus,
+    StatusPage,
+    TargetStatus,
+)
 
 NOT_READY = 503
 
@@ -66,6 +73,12 @@ def _status(exchange: Exchange) -> bytes:
         ready=is_ready(runtime.fleet, now_s),
         connections=len(gateway.connections),
         leftovers=len(gateway.leftovers),
+        queue=QueueStatus(
+            **{
+                priority.name.lower(): count
+                for priority, count in zip(Priority, gateway.queue.depths(), strict=True)
+            }
+        ),
         backends=tuple(_backend(host) for host in runtime.fleet.hosts.values()),
         models=tuple(_alias(alias, now_s) for alias in runtime.fleet.aliases.values()),
     )

@@ -46,6 +46,8 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
     request_bytes: int = 0
     response_bytes: int = 0
     ignored: str = ""
+    queue_s: float | None = None
+    user: str = ""
 
 
 class AccessLog:
@@ -134,6 +136,8 @@ def _line(record: Record) -> Line:
         record.request_bytes,
         record.response_bytes,
         _bounded(record.ignored),
+        int(record.queue_s * 1e6) / 1e6 if record.queue_s else None,
+        record.user,
     )
 
 

@@ -18,6 +18,7 @@ from arriero.telemetry.histogram import (
     DURATION_BOUNDS_S,
     FIRST_TOKEN_BOUNDS_S,
     LOOP_LAG_BOUNDS_S,
+    QUEUE_WAIT_BOUNDS_S,
     Histogram,
 )
 
@@ -58,11 +59,12 @@ class AliasCounts:
 
     __slots__ = (
         "cached_tokens", "completion_tokens", "failovers", "first_token", "prompt_tokens",
-        "retries", "tools_dropped",
+        "queue_wait", "retries", "tools_dropped",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.first_token = Histogram(FIRST_TOKEN_BOUNDS_S)
+        self.queue_wait = Histogram(QUEUE_WAIT_BOUNDS_S)
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
@@ -98,6 +100,8 @@ class Counters:
         self.model_ejections = Table(series_max)  # backend, model
         self.model_loads = Table(series_max)  # backend, model, result
         self.probes = Table(series_max)  # backend, result
+        self.queue_refusals = Table(series_max)  # reason
+        self.batched_requests = 0
         self.reloads = Table(series_max)  # result
         self.loop_lag = Histogram(LOOP_LAG_BOUNDS_S)
         self.request_bytes = 0
@@ -126,6 +130,8 @@ class Counters:
             alias.completion_tokens += record.completion_tokens
             if record.first_token_s >= 0:
                 alias.first_token.observe(record.first_token_s)
+        if record.queue_s:
+            series.of_alias.queue_wait.observe(record.queue_s)
         if record.code:
             self.errors.add(record.code if record.code in ERROR_CODES else "other")
         if record.attempts > 1:
@@ -151,6 +157,10 @@ class Counters:
     def probed(self, backend: str, *, ok: bool) -> None:
         """Count a probe by the gateway that has ended."""
         self.probes.add(self._known(backend), "ok" if ok else "failed")
+
+    def queue_refused(self, reason: str) -> None:
+        """Count a request that the queue turned away: `length`, `principal` or `deadline`."""
+        self.queue_refusals.add(reason)
 
     def tools_dropped(self, alias: str) -> None:
         """Count a request that lost its tools because no host's model can use them."""

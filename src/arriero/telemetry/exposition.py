@@ -3,7 +3,7 @@
 Every family here is described in docs/metrics.md; a test holds that.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -17,23 +17,27 @@ from prometheus_client.registry import Collector
 from arriero import __version__
 from arriero.core.fleet import Fleet, Target
 from arriero.core.health import AVAILABLE
+from arriero.core.principal import Priority
 from arriero.telemetry.counters import Counters, Table
 from arriero.telemetry.histogram import Histogram
 
 
-def page(counters: Counters, lines_dropped: int) -> bytes:
+def page(counters: Counters, lines_dropped: int, queued: Sequence[int] = ()) -> bytes:
     """Return all families as text, with the standard ones of this process."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(families(counters, lines_dropped)))
+    registry.register(_Snapshot(families(counters, lines_dropped, queued)))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
-def families(counters: Counters, lines_dropped: int) -> Iterator[Metric]:
+def families(
+    counters: Counters, lines_dropped: int, queued: Sequence[int] = ()
+) -> Iterator[Metric]:
     """Yield every family of ours."""
     fleet = counters.fleet_view()
     yield from _requests(counters)
     yield from _aliases(counters)
+    yield from _queue(counters, queued)
     yield from _tables(counters)
     yield from _hosts(fleet)
     yield from _models(fleet)
@@ -99,6 +103,36 @@ def _aliases(counters: Counters) -> Iterator[Metric]:
         failovers.add_metric((alias,), counts.failovers)
         tools_dropped.add_metric((alias,), counts.tools_dropped)
     yield from (first_token, tokens, retries, failovers, tools_dropped)
+
+
+def _queue(counters: Counters, queued: Sequence[int]) -> Iterator[Metric]:
+    depth = GaugeMetricFamily(
+        "arriero_queue_depth",
+        "Requests waiting for a slot, by the class they came with.",
+        labels=("priority",),
+    )
+    for priority, count in zip(Priority, queued, strict=False):
+        depth.add_metric((priority.name.lower(),), count)
+    yield depth
+    wait = HistogramMetricFamily(
+        "arriero_queue_wait_seconds",
+        "Time in the queue, of the requests that had to wait.",
+        labels=("alias",),
+    )
+    for alias, counts in counters.aliases.items():
+        _add_histogram(wait, (alias,), counts.queue_wait)
+    yield wait
+    yield _table(
+        counters.queue_refusals,
+        "arriero_queue_refusals",
+        "Requests that the queue turned away.",
+        ("reason",),
+    )
+    yield CounterMetricFamily(
+        "arriero_batched_requests",
+        "Embedding requests answered by a call for another one.",
+        value=counters.batched_requests,
+    )
 
 
 def _tables(counters: Counters) -> Iterator[Metric]:

@@ -16,10 +16,16 @@ class Metrics(Counters):
         self,
         fleet_view: Callable[[], Fleet],
         lines_dropped: Callable[[], int] = int,
+        queue_depths: Callable[[], tuple[int, ...]] = tuple,
     ) -> None:
-        """Show the fleet of `fleet_view`; `lines_dropped` is asked for the access log's losses."""
+        """Show the fleet of `fleet_view`.
+
+        `lines_dropped` is asked for the access log's losses, `queue_depths` for the requests that
+        wait in each class.
+        """
         super().__init__(fleet_view)
         self._lines_dropped = lines_dropped
+        self._queue_depths = queue_depths
 
     def render(self) -> bytes:
         """Return the page. The first call is slower by the import of prometheus-client."""
@@ -27,4 +33,4 @@ class Metrics(Counters):
             page,
         )
 
-        return page(self, self._lines_dropped())
+        return page(self, self._lines_dropped(), self._queue_depths())

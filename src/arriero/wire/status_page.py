@@ -38,6 +38,15 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[TargetStatus, ...] = ()
 
 
+class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How many requests wait for a slot, by the priority class they came with."""
+
+    interactive: int = 0
+    default: int = 0
+    embedding: int = 0
+    background: int = 0
+
+
 class StatusPage(msgspec.Struct, frozen=True, kw_only=True):
     """The whole page.
 
@@ -51,5 +60,6 @@ class StatusPage(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
     connections: int = 0
     leftovers: int = 0
+    queue: QueueStatus = QueueStatus()
     backends: tuple[BackendStatus, ...]
     models: tuple[ModelStatus, ...]

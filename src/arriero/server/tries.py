@@ -1,0 +1,176 @@
+"""One request's way through the fleet: whom to ask next, when to wait, when to give up."""
+
+from arriero.base.errors import GatewayError, NoBackend, QueueFull, UnknownModel
+from arriero.core.ask import Ask
+from arriero.core.attempts import BUSY_RETRY_AFTER_S, RULES, End, Next, more_telling
+from arriero.core.catalog import retry_after_s
+from arriero.core.fairness import Charge
+from arriero.core.fleet import Alias, Target
+from arriero.core.line import Ticket
+from arriero.core.routing import STRATEGIES, askable, open_mask, target_on
+from arriero.server.attempt import Attempt
+from arriero.server.batch import Share
+from arriero.server.dispatch import Turn, Waiting
+from arriero.server.exchange import Exchange
+
+
+class Tries:
+    """Whom to ask next, and what to say when nobody is left.
+
+    A request is charged once, when its turn comes for the first time. `company` are requests that
+    are to be answered together with it.
+    """
+
+    __slots__ = (
+        "_ask", "_batch", "_exchange", "_failures", "_last", "_told", "alias", "charge", "company",
+        "tried",
+    )  # fmt: skip
+
+    def __init__(self, exchange: Exchange, alias: Alias, ask: Ask, batch: object = None) -> None:
+        """Begin; waiting requests of an equal `batch` may be answered together."""
+        self._exchange = exchange
+        self.alias = alias
+        self._ask = ask
+        self._batch = batch
+        self._failures = 0  # those that count against the alias's retries
+        self._last: GatewayError | None = None
+        self._told = b""
+        self.tried = 0  # mask
+        self.charge: Charge | None = None
+        self.company: list[Ticket] = []
+
+    def at_once(self) -> Target | None:
+        """Return whom to ask now, None if the request has to wait.
+
+        Raises the last failure, or NoBackend, when there is nobody to wait for.
+        """
+        alias, exchange, tried = self.alias, self._exchange, self.tried
+        gateway, fleet = exchange.gateway, exchange.runtime.fleet
+        # The first decision is a few microseconds after the start: that clock reading will do.
+        now_s = gateway.clock.now_s() if tried else exchange.started_s
+        mask: int | None = open_mask(alias, fleet.roster, now_s) & ~tried
+        if not mask:
+            mask = askable(alias, fleet.roster, now_s, tried)
+            if mask is None:
+                raise self._last or _nobody(exchange, alias)
+            if not mask:
+                return None
+        if self.charge is None:
+            queue = gateway.queue
+            if queue.waiting and queue.contended(alias):
+                return None
+            self.charge = exchange.charge = queue.charge(alias, self._ask)
+        if mask & (mask - 1):
+            target = STRATEGIES[alias.strategy](alias, mask, fleet.roster, fleet.turn)
+        else:
+            target = target_on(alias, mask)
+        self.tried = tried | target.station.host.bit
+        return target
+
+    async def in_turn(self) -> Target | Share:
+        """Wait for a slot, and return whom to ask then, or the answer if others asked for it too.
+
+        Raises QueueFull, QueueTimeout, and what `at_once` raises.
+        """
+        while True:
+            turn = await self._wait()
+            if isinstance(turn, Share):
+                return turn
+            try:
+                target = self.at_once()
+            except GatewayError:
+                self.send_back(turn.company)
+                raise
+            if target is not None:
+                self.company = turn.company
+                return target
+            self.send_back(turn.company)
+
+    def send_back(self, company: list[Ticket]) -> None:
+        """Let those wait again, first of all, whom nobody takes along after all."""
+        gateway = self._exchange.gateway
+        for ticket in company:
+            ticket.batch = None
+            gateway.queue.join(ticket, gateway.clock.now_s())
+
+    async def _wait(self) -> Turn | Share:
+        exchange, alias, record = self._exchange, self.alias, self._exchange.record
+        gateway = exchange.gateway
+        queue, begun_s = gateway.queue, gateway.clock.now_s()
+        ticket = Ticket(
+            alias, self._ask, exchange, tried=self.tried, charge=self.charge, batch=self._batch
+        )
+        try:
+            queue.join(ticket, begun_s)
+        except QueueFull as full:
+            gateway.counters.queue_refused(full.reason)
+            raise
+        exchange.ongoing = Waiting(queue, ticket)
+        gateway.dispatcher.look_at(ticket, begun_s)
+        try:
+            turn = await exchange
+        finally:
+            record.queue_s += gateway.clock.now_s() - begun_s
+        exchange.ongoing = None
+        self.charge = exchange.charge = ticket.charge
+        self._tell_wait()
+        assert isinstance(turn, Turn | Share)
+        return turn
+
+    def _tell_wait(self) -> None:
+        """Tell the wait in a header; one sum for all waits of the request."""
+        exchange = self._exchange
+        told = b"X-Arriero-Queue-Ms: %d\r\n" % int(exchange.record.queue_s * 1000)
+        exchange.extra_head = exchange.extra_head.replace(self._told, b"") + told
+        self._told = told
+
+    def failed(self, attempt: Attempt, end: object) -> None:
+        """Note a failed attempt. Raises its error unless somebody else may be asked."""
+        assert isinstance(end, End)
+        step = RULES[end].next
+        error = _error(attempt, end)
+        self._last = more_telling(self._last, error)
+        if step is Next.RETRY:
+            self._failures += 1
+        if step is Next.STOP or self._exchange.record.first_token_s >= 0:
+            raise error
+        if self._failures > self.alias.retries:
+            raise self._last
+
+    def failed_together(self, share: Share) -> None:
+        """Note that a batch failed; raises as `failed`.
+
+        What would fail anywhere may be another's fault: then each begins again, without company.
+        """
+        bit = share.target.host.bit
+        self.company = []
+        if RULES[share.end].next is Next.STOP:
+            self._batch = None
+            self.tried &= ~bit
+        else:
+            self.tried |= bit
+            self.failed(share.attempt, share.end)
+
+
+def _nobody(exchange: Exchange, alias: Alias) -> GatewayError:
+    """Return the error when no backend could even be asked."""
+    if not any(target.host.has(target.model) for target in alias.targets):
+        return UnknownModel(
+            f"no backend has the model of `{alias.name}` installed",
+            param="model",
+            hint="pull it on a backend; the gateway notices by itself",
+        )
+    return NoBackend(
+        f"every backend of `{alias.name}` is down",
+        retry_after_s=retry_after_s(alias, exchange.gateway.clock.now_s()),
+    )
+
+
+def _error(attempt: Attempt, end: End) -> GatewayError:
+    """Return what tells the client of a failed attempt, should nobody else answer."""
+    rule, failure = RULES[end], attempt.failure
+    if rule.error is NoBackend:
+        return NoBackend(rule.message, retry_after_s=BUSY_RETRY_AFTER_S)
+    if failure is None or rule.error is UnknownModel:
+        return rule.error(rule.message, param="model" if rule.error is UnknownModel else None)
+    return rule.error(f"{rule.message}: {failure.message}", param=failure.param, code=failure.code)
