@@ -186,12 +186,12 @@ def main() -> int:
         with browser() as page:
             answer = chat(page, asked, asked.password_file.read_text().strip())
     except NoBrowser as wrong:
-        print(f"error: {wrong}", file=sys.stderr)
+        sys.stderr.write(f"error: {wrong}\n")
         return 3
     except TimeoutError as wrong:
-        print(f"error: {wrong}\nhint: look at {asked.picture}", file=sys.stderr)
+        sys.stderr.write(f"error: {wrong}\nhint: look at {asked.picture}\n")
         return 1
-    print(answer)
+    sys.stdout.write(f"{answer}\n")
     return 0
 
 

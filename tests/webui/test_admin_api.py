@@ -8,41 +8,13 @@ from typing import Any
 
 import pytest
 from tests.cli.processes import KEY
+from tests.webui.command import Command
 from tests.webui.fake_openwebui import ADMIN, PASSWORD
 from tests.webui.site import Site
-from typer.testing import CliRunner
-
-from arriero.cli.main import app
 
 MODEL = "gw.phi3-3.8b"
 ANN = "ann@example.com"
 BOB = "bob@example.com"
-
-
-class Command:
-    """`arriero webui` against one Open WebUI and one gateway."""
-
-    def __init__(self, site: Site, gateway: str, folder: Path) -> None:
-        self.snapshot = folder / "before.json"
-        self.gateway = gateway
-        self.environment = {
-            "ARRIERO_API_KEY": KEY,
-            "ARRIERO_URL": gateway,
-            "ARRIERO_WEBUI_TOKEN": site.token(),
-            "ARRIERO_WEBUI_URL": site.url,
-            "NO_COLOR": "1",
-        }
-
-    def __call__(self, *words: str, code: int = 0) -> dict[str, Any]:
-        """Run it with --json; returns the document, and what it said under `words`."""
-        own = ["webui", *words, "--snapshot", str(self.snapshot), "--json"]
-        result = CliRunner().invoke(app, own, env=self.environment)
-        said = f"{result.stdout}\n{result.stderr}\n{result.exception}"
-        assert result.exit_code == code, said
-        assert KEY not in said
-        assert PASSWORD not in said
-        document: dict[str, Any] = json.loads(result.stdout) if result.stdout else {}
-        return document | {"words": result.stderr}
 
 
 @pytest.fixture

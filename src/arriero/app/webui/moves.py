@@ -52,13 +52,9 @@ def begin(
             before=plan.now,
             after=plan.now,
             digests=webui.digests(),
-            key_alias=plan.makes_key,
         )
-    return msgspec.structs.replace(
-        snapshot,
-        before=with_models(snapshot.before, plan.now.models, besides=snapshot.after.models),
-        key_alias=plan.makes_key or snapshot.key_alias,
-    )
+    before = with_models(snapshot.before, plan.now.models, besides=snapshot.after.models)
+    return msgspec.structs.replace(snapshot, before=before)
 
 
 def with_models(
@@ -82,9 +78,12 @@ def carry_out_canary(
     save(path, snapshot)
     key = ""
     if plan.makes_key:
-        if plan.replaces_key:  # An earlier canary may have ended between making and using it.
+        if plan.replaces_key:  # The one we made is not in use, or was revoked.
             gatewaykey.drop(gateway, asked.key, plan.makes_key)
         key = gatewaykey.make(gateway, asked.key, plan.makes_key)
+        # Only now is it ours: a key of that name which was there before is not ours to delete.
+        snapshot = msgspec.structs.replace(snapshot, key_alias=plan.makes_key)
+        save(path, snapshot)
     return applied(webui, plan, (path, snapshot), key)
 
 
