@@ -1,0 +1,1 @@
+"""What outlives a process: keys, the audit of their changes, and usage. SQLite or PostgreSQL."""

@@ -1,0 +1,146 @@
+"""What the gateway asks of a store, whichever database it is.
+
+All methods block and belong to the store's own thread (`store.thread`). Times are Unix seconds.
+Every method raises StoreUnavailable when the database cannot be asked.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from arriero.core.keys import Key
+
+
+class StoreError(Exception):
+    """The store could not do what it was asked for; `hint` is the way out."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached or used now."""
+
+
+class KeyConflict(StoreError):
+    """Another key has this alias or this secret."""
+
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """Who changed which key how. `detail` is a JSON object; no secret is ever in it."""
+
+    at_unix_s: float
+    actor: str  # a key's id, or "master"
+    action: str  # create, update, rotate, block, unblock, delete
+    key_id: str
+    detail: bytes = b"{}"
+    client: str = ""  # address
+    seq: int = 0  # given by the store
+
+
+class UsageRow(msgspec.Struct, frozen=True, gc=False):
+    """What one request used."""
+
+    request_id: str
+    at_unix_s: float  # when it was settled
+    key_id: str
+    user: str
+    alias: str
+    model: str
+    backend: str
+    operation: str
+    outcome: str
+    status: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    queue_s: float
+    first_token_s: float
+    duration_s: float
+
+
+class UsageDay(msgspec.Struct, frozen=True, gc=False):
+    """Usage of one day (UTC), added up."""
+
+    day: str  # YYYY-MM-DD
+    key_id: str
+    user: str
+    alias: str
+    backend: str
+    requests: int
+    failures: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which usage to return; empty fields do not narrow."""
+
+    first_day: str = ""
+    last_day: str = ""
+    key_id: str = ""
+    user: str = ""
+    alias: str = ""
+    backend: str = ""
+    rows_max: int = 10_000
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What happened to keys since `seq` was another: the changed ones, and the ids of removed."""
+
+    seq: int
+    changed: tuple[Key, ...]
+    removed: tuple[str, ...] = ()
+
+
+class Store(Protocol):
+    """One database."""
+
+    def pepper(self, candidate: bytes) -> bytes:
+        """Return the installation's pepper; the first caller's candidate becomes it."""
+        ...
+
+    def load_keys(self) -> Changes:
+        """Return every key."""
+        ...
+
+    def changes_since(self, seq: int) -> Changes:
+        """Return what changed after `seq`, also by other gateways."""
+        ...
+
+    def put_key(self, key: Key, entry: AuditEntry) -> int:
+        """Write a key and its audit entry together; return the new seq. Raises KeyConflict."""
+        ...
+
+    def remove_key(self, key_id: str, entry: AuditEntry) -> int:
+        """Remove a key, with its audit entry; return the new seq."""
+        ...
+
+    def audit(
+        self, *, key_id: str = "", before_seq: int = 0, rows_max: int = 100
+    ) -> list[AuditEntry]:
+        """Return audit entries, the newest first."""
+        ...
+
+    def add_usage(self, rows: Sequence[UsageRow]) -> None:
+        """Write requests and add them to their days, all or nothing."""
+        ...
+
+    def usage_days(self, query: UsageQuery) -> list[UsageDay]:
+        """Return usage by day."""
+        ...
+
+    def usage_requests(self, query: UsageQuery) -> list[UsageRow]:
+        """Return single requests, the newest first, as far back as they are kept."""
+        ...
+
+    def prune(self, before_unix_s: float) -> int:
+        """Forget single requests of before that moment; return how many. Days are kept."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the database."""
+        ...

@@ -1,0 +1,255 @@
+"""The store in SQL that both databases speak; what differs is in `sqlite` and `postgres`.
+
+A key is kept as one JSON document with the columns that must be unique beside it: searching is done
+in memory (`core.keys.KeyRing`), and a new field of `Key` needs no new column. Every change of a key
+writes a line into `key_changes` in the same transaction, by which other gateways notice it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from arriero.core.keys import Key
+from arriero.store.port import AuditEntry, Changes, UsageDay, UsageQuery, UsageRow
+
+Row = Sequence[Any]
+Params = Mapping[str, Any]
+
+_decode_key = msgspec.json.Decoder(Key).decode
+_encode = msgspec.json.Encoder().encode
+
+_PUT_KEY = """
+insert into keys (id, digest, alias, document) values (:id, :digest, :alias, :document)
+on conflict (id) do update
+set digest = excluded.digest, alias = excluded.alias, document = excluded.document
+"""
+_ADD_AUDIT = """
+insert into audit (at, actor, action, key_id, detail, client)
+values (:at, :actor, :action, :key_id, :detail, :client)
+"""
+_CHANGED = """
+select key_changes.seq, key_changes.key_id, keys.document
+from key_changes left join keys on keys.id = key_changes.key_id
+where key_changes.seq > :seq order by key_changes.seq
+"""
+_AUDIT = """
+select at, actor, action, key_id, detail, client, seq from audit
+where (:key_id = '' or key_id = :key_id) and (:before = 0 or seq < :before)
+order by seq desc limit :rows_max
+"""
+_ADD_REQUEST = """
+insert into usage_requests (request_id, at, key_id, user_name, alias, model, backend, operation,
+  outcome, status, prompt_tokens, cached_tokens, completion_tokens, queue_s, first_token_s,
+  duration_s)
+values (:request_id, :at_unix_s, :key_id, :user, :alias, :model, :backend, :operation,
+  :outcome, :status, :prompt_tokens, :cached_tokens, :completion_tokens, :queue_s, :first_token_s,
+  :duration_s)
+"""
+_ADD_DAY = """
+insert into usage_days (day, key_id, user_name, alias, backend, requests, failures, prompt_tokens,
+  cached_tokens, completion_tokens)
+values (:day, :key_id, :user, :alias, :backend, :requests, :failures, :prompt_tokens,
+  :cached_tokens, :completion_tokens)
+on conflict (day, key_id, user_name, alias, backend) do update set
+  requests = usage_days.requests + excluded.requests,
+  failures = usage_days.failures + excluded.failures,
+  prompt_tokens = usage_days.prompt_tokens + excluded.prompt_tokens,
+  cached_tokens = usage_days.cached_tokens + excluded.cached_tokens,
+  completion_tokens = usage_days.completion_tokens + excluded.completion_tokens
+"""
+_NARROW = """
+(:key_id = '' or key_id = :key_id) and (:user = '' or user_name = :user)
+and (:alias = '' or alias = :alias) and (:backend = '' or backend = :backend)
+"""
+_DAYS = f"""
+select day, key_id, user_name, alias, backend, requests, failures, prompt_tokens, cached_tokens,
+  completion_tokens
+from usage_days
+where (:first_day = '' or day >= :first_day) and (:last_day = '' or day <= :last_day) and {_NARROW}
+order by day, key_id, user_name, alias, backend limit :rows_max
+"""  # noqa: S608 - only our own words are put together
+_REQUESTS = f"""
+select request_id, at, key_id, user_name, alias, model, backend, operation, outcome, status,
+  prompt_tokens, cached_tokens, completion_tokens, queue_s, first_token_s, duration_s
+from usage_requests
+where at >= :first_at and at < :end_at and {_NARROW}
+order by at desc limit :rows_max
+"""  # noqa: S608 - the same
+_FOR_EVER_UNIX_S = 253_402_300_800.0  # the year 10000
+_DAY_S = 86_400.0
+
+
+class Database(Protocol):
+    """A connection, with the differences of its kind behind it."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Write within: committed at its end, undone by an exception. Writers take turns."""
+        ...
+
+    def run(self, statement: str, params: Params) -> None:
+        """Execute a statement with `:name` parameters."""
+        ...
+
+    def run_many(self, statement: str, params: Iterable[Params]) -> None:
+        """Execute a statement once for each of `params`."""
+        ...
+
+    def rows(self, statement: str, params: Params) -> list[Row]:
+        """Return the rows of a query."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
+class SqlStore:
+    """A `Store` on any `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def pepper(self, candidate: bytes) -> bytes:
+        """Return the installation's pepper; the first caller's candidate becomes it."""
+        database = self._database
+        with database.transaction():
+            database.run(
+                "insert into meta (name, value) values ('pepper', :value) on conflict do nothing",
+                {"value": candidate},
+            )
+            ((value,),) = database.rows("select value from meta where name = 'pepper'", {})
+        return bytes(value)
+
+    # -- keys
+
+    def load_keys(self) -> Changes:
+        """Return every key."""
+        with self._database.transaction():  # so that no change falls between the two
+            keys = self._database.rows("select document from keys order by id", {})
+            return Changes(self._seq(), tuple(_decode_key(document) for (document,) in keys))
+
+    def changes_since(self, seq: int) -> Changes:
+        """Return what changed after `seq`, also by other gateways."""
+        changed: dict[str, Key] = {}
+        removed: dict[str, None] = {}
+        for number, key_id, document in self._database.rows(_CHANGED, {"seq": seq}):
+            seq = number
+            if document is None:
+                changed.pop(key_id, None)
+                removed[key_id] = None
+            else:
+                changed[key_id] = _decode_key(document)
+        return Changes(seq, tuple(changed.values()), tuple(removed))
+
+    def put_key(self, key: Key, entry: AuditEntry) -> int:
+        """Write a key and its audit entry together; return the new seq. Raises KeyConflict."""
+        document = _encode(key).decode()
+        fields = {"id": key.id, "digest": key.digest, "alias": key.alias or None}
+        with self._database.transaction():
+            self._database.run(_PUT_KEY, {**fields, "document": document})
+            return self._changed(entry)
+
+    def remove_key(self, key_id: str, entry: AuditEntry) -> int:
+        """Remove a key, with its audit entry; return the new seq."""
+        with self._database.transaction():
+            self._database.run("delete from keys where id = :id", {"id": key_id})
+            return self._changed(entry)
+
+    def _changed(self, entry: AuditEntry) -> int:
+        self._database.run(
+            _ADD_AUDIT,
+            {
+                "at": entry.at_unix_s,
+                "actor": entry.actor,
+                "action": entry.action,
+                "key_id": entry.key_id,
+                "detail": entry.detail.decode(),
+                "client": entry.client,
+            },
+        )
+        self._database.run(
+            "insert into key_changes (key_id) values (:key_id)", {"key_id": entry.key_id}
+        )
+        return self._seq()
+
+    def _seq(self) -> int:
+        ((seq,),) = self._database.rows("select coalesce(max(seq), 0) from key_changes", {})
+        return int(seq)
+
+    def audit(
+        self, *, key_id: str = "", before_seq: int = 0, rows_max: int = 100
+    ) -> list[AuditEntry]:
+        """Return audit entries, the newest first."""
+        params = {"key_id": key_id, "before": before_seq, "rows_max": rows_max}
+        return [
+            AuditEntry(at, actor, action, of, detail.encode(), client, seq)
+            for at, actor, action, of, detail, client, seq in self._database.rows(_AUDIT, params)
+        ]
+
+    # -- usage
+
+    def add_usage(self, rows: Sequence[UsageRow]) -> None:
+        """Write requests and add them to their days, all or nothing."""
+        with self._database.transaction():
+            self._database.run_many(_ADD_REQUEST, (msgspec.structs.asdict(row) for row in rows))
+            # In one order everywhere, or two gateways would wait for each other's rows for ever.
+            days = sorted(_by_day(rows), key=lambda day: [day[name] for name in _PLACE])
+            self._database.run_many(_ADD_DAY, days)
+
+    def usage_days(self, query: UsageQuery) -> list[UsageDay]:
+        """Return usage by day."""
+        found = self._database.rows(_DAYS, msgspec.structs.asdict(query))
+        return [UsageDay(*row) for row in found]
+
+    def usage_requests(self, query: UsageQuery) -> list[UsageRow]:
+        """Return single requests, the newest first, as far back as they are kept."""
+        params = msgspec.structs.asdict(query)
+        params["first_at"] = _day_start(query.first_day) if query.first_day else 0.0
+        end = _day_start(query.last_day) + _DAY_S if query.last_day else _FOR_EVER_UNIX_S
+        params["end_at"] = end
+        return [UsageRow(*row) for row in self._database.rows(_REQUESTS, params)]
+
+    def prune(self, before_unix_s: float) -> int:
+        """Forget single requests of before that moment; return how many. Days are kept."""
+        with self._database.transaction():
+            ((count,),) = self._database.rows(
+                "select count(*) from usage_requests where at < :at", {"at": before_unix_s}
+            )
+            self._database.run("delete from usage_requests where at < :at", {"at": before_unix_s})
+        return int(count)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+
+def day_of(unix_s: float) -> str:
+    """Return the day of a moment, in UTC."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d")
+
+
+def _day_start(day: str) -> float:
+    return datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+
+
+def _by_day(rows: Sequence[UsageRow]) -> Iterator[dict[str, Any]]:
+    added: dict[tuple[str, ...], list[int]] = {}
+    for row in rows:
+        day = day_of(row.at_unix_s)
+        sums = added.setdefault(
+            (day, row.key_id, row.user, row.alias, row.backend), [0] * len(_SUMS)
+        )
+        sums[0] += 1
+        sums[1] += row.outcome != "ok"
+        sums[2] += row.prompt_tokens
+        sums[3] += row.cached_tokens
+        sums[4] += row.completion_tokens
+    for place, sums in added.items():
+        yield dict(zip(_PLACE, place, strict=True)) | dict(zip(_SUMS, sums, strict=True))
+
+
+_PLACE = ("day", "key_id", "user", "alias", "backend")
+_SUMS = ("requests", "failures", "prompt_tokens", "cached_tokens", "completion_tokens")
