@@ -263,3 +263,11 @@ def test_vectors() -> None:
     for body in (b"{}", b'{"embeddings":[["x"]]}', b"[" * 100_000):
         with pytest.raises(ValueError, match=r"."):
             OLLAMA.decode_vectors(body)
+
+
+def test_durations_become_seconds() -> None:
+    told = {"prompt_eval_duration": 1_500_000_000, "eval_duration": 4_250_000_000}
+    last = line(message={"content": ""}, done=True, prompt_eval_count=26, eval_count=290, **told)
+    usage = Usage(26, 290, prompt_s=1.5, completion_s=4.25)
+    assert read(last)[-1].usage == usage
+    assert OLLAMA.decode_answer(CHAT, last).usage == usage

@@ -144,11 +144,16 @@ CanonicalRequest = Chat | Completion | Embedding
 
 
 class Usage(msgspec.Struct, gc=False):
-    """Token counts of one answer; `cached_tokens` are part of `prompt_tokens`."""
+    """Token counts of one answer; `cached_tokens` are part of `prompt_tokens`.
+
+    `prompt_s` and `completion_s` are how long the backend read and wrote, 0 if it did not say.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    prompt_s: float = 0.0
+    completion_s: float = 0.0
 
 
 class Chunk(msgspec.Struct, gc=False):

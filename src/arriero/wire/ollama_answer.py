@@ -18,6 +18,7 @@ from arriero.wire.parsing import Count, parse
 from arriero.wire.refusal import error_text
 from arriero.wire.tool_call_ids import ToolCallIds
 
+NANOSECONDS = 1_000_000_000  # in a second
 LINE_BYTES_MAX = 16_777_216  # a tool call's arguments come in one line
 
 # msgspec cannot decode into `Raw | None`, so an absent field is an empty Raw, and null says "null".
@@ -65,7 +66,9 @@ class _Line(msgspec.Struct, gc=False):
     done: bool = False
     done_reason: str | None = None
     prompt_eval_count: Count | None = None  # left out by old versions when all of it was cached
+    prompt_eval_duration: float | None = None  # nanoseconds
     eval_count: Count | None = None
+    eval_duration: float | None = None
     logprobs: list[_TokenChoices] | None = None
     error: msgspec.Raw = _ABSENT
 
@@ -157,7 +160,7 @@ class _Answer:
         )
         if line.done:
             chunk.finish_reason = self._finish_reason(line.done_reason)
-            chunk.usage = Usage(line.prompt_eval_count or 0, line.eval_count or 0)
+            chunk.usage = _usage(line)
             return chunk
         says = chunk.content or chunk.thinking or chunk.tool_calls or chunk.logprobs
         return chunk if says else None
@@ -193,7 +196,7 @@ def decode_answer(request: CanonicalRequest, body: bytes, id_seed: str = "") -> 
         return Chunk(
             message.content or "",
             finish_reason="length" if line.done_reason == "length" else "stop",
-            usage=Usage(line.prompt_eval_count or 0, line.eval_count or 0),
+            usage=_usage(line),
         )
     chunk = _Answer(request, id_seed).chunk(line)
     if chunk is None or chunk.error is not None or not line.done:
@@ -205,3 +208,12 @@ def decode_vectors(body: bytes) -> Vectors:
     """Return the vectors of `/api/embed`. Raises ValueError on what is none."""
     answer = parse(_embedded, body)
     return Vectors(answer.embeddings, Usage(answer.prompt_eval_count or 0))
+
+
+def _usage(line: _Line) -> Usage:
+    return Usage(
+        line.prompt_eval_count or 0,
+        line.eval_count or 0,
+        prompt_s=(line.prompt_eval_duration or 0) / NANOSECONDS,
+        completion_s=(line.eval_duration or 0) / NANOSECONDS,
+    )
