@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from arriero.base.errors import QueueFull
 from arriero.config.settings import Queueing
 from arriero.core.ask import Ask, Priority
-from arriero.core.fairness import Charge, Ledger, cost_of
+from arriero.core.fairness import COMPLETION_WEIGHT, Charge, Ledger
 from arriero.core.fleet import Alias
 from arriero.core.line import Lane, Rank, Ticket
 from arriero.core.roster import Group, Station
@@ -104,9 +104,8 @@ class Queue:
     def charge(self, alias: Alias, ask: Ask) -> Charge:
         """Charge a request that is served at once. Settle it when its work is known."""
         cell = self._cells.get(alias.cell) or self._cell(alias)
-        return cell.ledgers[ask.priority].admit(
-            ask.principal, cost_of(ask.prompt_tokens, ask.output_tokens)
-        )
+        work = ask.prompt_tokens + COMPLETION_WEIGHT * ask.output_tokens
+        return cell.ledgers[ask.priority].admit(ask.principal, work)
 
     # -- waiting
 

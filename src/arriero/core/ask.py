@@ -38,13 +38,14 @@ class Ask(msgspec.Struct, gc=False):
 
 def ask_for(caller: Caller, request: CanonicalRequest, body_bytes: int) -> Ask:
     """Return what the scheduler needs."""
+    if type(request) is Chat and request.text_only:  # the common case, in one step
+        tokens = body_bytes // BYTES_PER_TOKEN + 1
+        limit = request.sampling.max_tokens
+        output = OUTPUT_TOKENS if limit is None else output_tokens(request)
+    else:
+        tokens, output = prompt_tokens(request, body_bytes), output_tokens(request)
     return Ask(
-        caller.name,
-        priority_of(caller, request),
-        caller.session,
-        prompt_tokens(request, body_bytes),
-        output_tokens(request),
-        request,
+        caller.name, priority_of(caller, request), caller.session, tokens, output, request
     )
 
 
@@ -136,6 +137,4 @@ def output_tokens(request: CanonicalRequest) -> int:
     if isinstance(request, Embedding):
         return 0
     limit = request.sampling.max_tokens
-    if limit is None or limit < 0 or limit > OUTPUT_TOKENS:
-        return OUTPUT_TOKENS
-    return limit
+    return OUTPUT_TOKENS if limit is None or not 0 <= limit <= OUTPUT_TOKENS else limit

@@ -49,8 +49,9 @@ def work_of(record: Record, estimate: int) -> int:
     that is more: whoever hangs up early has used the time all the same. A request that got nothing
     owes nothing.
     """
-    if record.prompt_tokens or record.completion_tokens:
-        return cost_of(record.prompt_tokens, record.completion_tokens)
+    counted = record.prompt_tokens + COMPLETION_WEIGHT * record.completion_tokens
+    if counted:
+        return counted
     if record.outcome == "client_gone" or record.first_token_s >= 0:
         return max(estimate, cost_of(0, record.response_bytes // EVENT_BYTES))
     return estimate if record.outcome == "ok" else 0
@@ -91,7 +92,7 @@ class Charge(msgspec.Struct, eq=False):
         account.open -= 1
         more = cost - self.cost
         account.counter += more
-        if more < 0 and account.places:
+        if account.places and more < 0:
             for place in account.places:
                 place.reorder()
 
@@ -117,10 +118,20 @@ class Ledger:
         return account
 
     def admit(self, principal: str, cost: int) -> Charge:
-        """Charge a request that is served at once, because nobody waits."""
+        """Charge a request that is served at once, because nobody waits.
+
+        As `lift` and `serve`, in one piece: every request comes by here.
+        """
         account = self.accounts.get(principal) or self.account(principal)
-        account.counter = max(account.counter, self.floor)
-        return self.serve(account, cost)
+        counter, floor = account.counter, self.floor
+        if counter < floor:
+            counter = floor
+        elif counter > floor:
+            self.floor = counter
+        self._turn = account.turn = self._turn + 1
+        account.counter = counter + cost
+        account.open += 1
+        return Charge(account, cost)
 
     def serve(self, account: Account, cost: int) -> Charge:
         """Charge a request whose turn it is."""

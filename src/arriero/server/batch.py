@@ -6,6 +6,7 @@ company. Each client gets its own vector, its share of the tokens, and its own e
 leaves only leaves the batch.
 """
 
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 import msgspec
@@ -48,7 +49,7 @@ class Batch:
 
     write_paused = False  # an answer is written when all of it is there
 
-    def __init__(self, leader: Exchange, wanted: Embedding, company: list[Ticket]) -> None:
+    def __init__(self, leader: Exchange, wanted: Embedding, company: Sequence[Ticket]) -> None:
         """Gather the requests; `attempt` must be set before the loop goes on."""
         self.gateway: Gateway = leader.gateway
         self._members: dict[Exchange, int] = {leader: 0}

@@ -1,5 +1,9 @@
 """One request's way through the fleet: whom to ask next, when to wait, when to give up."""
 
+from collections.abc import Sequence
+
+import msgspec
+
 from arriero.base.errors import GatewayError, NoBackend, QueueFull, UnknownModel
 from arriero.core.ask import Ask
 from arriero.core.attempts import BUSY_RETRY_AFTER_S, RULES, End, Next, more_telling
@@ -14,30 +18,23 @@ from arriero.server.dispatch import Turn, Waiting
 from arriero.server.exchange import Exchange
 
 
-class Tries:
+class Tries(msgspec.Struct, eq=False):
     """Whom to ask next, and what to say when nobody is left.
 
     A request is charged once, when its turn comes for the first time. `company` are requests that
-    are to be answered together with it.
+    are to be answered together with it; waiting ones of an equal `_batch` may be.
     """
 
-    __slots__ = (
-        "_ask", "_batch", "_exchange", "_failures", "_last", "_told", "alias", "charge", "company",
-        "tried",
-    )  # fmt: skip
-
-    def __init__(self, exchange: Exchange, alias: Alias, ask: Ask, batch: object = None) -> None:
-        """Begin; waiting requests of an equal `batch` may be answered together."""
-        self._exchange = exchange
-        self.alias = alias
-        self._ask = ask
-        self._batch = batch
-        self._failures = 0  # those that count against the alias's retries
-        self._last: GatewayError | None = None
-        self._told = b""
-        self.tried = 0  # mask
-        self.charge: Charge | None = None
-        self.company: list[Ticket] = []
+    _exchange: Exchange
+    alias: Alias
+    _ask: Ask
+    _batch: object = None
+    tried: int = 0  # mask
+    charge: Charge | None = None
+    company: Sequence[Ticket] = ()
+    _failures: int = 0  # those that count against the alias's retries
+    _last: GatewayError | None = None
+    _told: bytes = b""
 
     def at_once(self) -> Target | None:
         """Return whom to ask now, None if the request has to wait.
@@ -86,7 +83,7 @@ class Tries:
                 return target
             self.send_back(turn.company)
 
-    def send_back(self, company: list[Ticket]) -> None:
+    def send_back(self, company: Sequence[Ticket]) -> None:
         """Let those wait again, first of all, whom nobody takes along after all."""
         gateway = self._exchange.gateway
         for ticket in company:
@@ -143,7 +140,7 @@ class Tries:
         What would fail anywhere may be another's fault: then each begins again, without company.
         """
         bit = share.target.host.bit
-        self.company = []
+        self.company = ()
         if RULES[share.end].next is Next.STOP:
             self._batch = None
             self.tried &= ~bit
