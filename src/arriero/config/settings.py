@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 BackendKind = Literal["ollama", "openai"]
-Strategy = Literal["least-busy", "round-robin", "simple-shuffle"]
+Strategy = Literal["adaptive", "least-busy", "round-robin", "simple-shuffle"]
 Mode = Literal["chat", "completion", "embedding"]
 OptionValue = bool | int | float | str | tuple[str, ...]
 

@@ -16,6 +16,7 @@ go first. A chain is noted from its end to its beginning, so the end of a conver
 before the system message that it shares with others.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
@@ -122,8 +123,10 @@ class Index:
     def __init__(self, blocks_max: int = BLOCKS_MAX) -> None:
         self._blocks_max = blocks_max
         self._holders: dict[int, int] = {}  # hash: mask of the hosts
-        self._recent: dict[int, dict[int, None]] = {}  # bit: its hashes, longest unused first
-        self._sessions: dict[str, int] = {}  # the last host of each conversation that has a name
+        # By bit: a host's hashes, the longest unused first.
+        self._recent: dict[int, OrderedDict[int, None]] = {}
+        # The last host of each conversation that has a name.
+        self._sessions: OrderedDict[str, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._holders)
@@ -132,17 +135,25 @@ class Index:
         """Remember that the host `bit` was sent a prompt and holds it now."""
         recent = self._recent.get(bit)
         if recent is None:
-            recent = self._recent[bit] = {}
+            recent = self._recent[bit] = OrderedDict()
         holders = self._holders
         for block in reversed(chain.sent):
             if block in recent:
-                del recent[block]  # so that it comes to stand last
+                recent.move_to_end(block)
             else:
+                recent[block] = None
                 holders[block] = holders.get(block, 0) | bit
-            recent[block] = None
-        excess = len(recent) - self._blocks_max
-        if excess > 0:
-            self._drop(bit, list(recent)[:excess])
+        while len(recent) > self._blocks_max:
+            self._drop(recent.popitem(last=False)[0], bit)
+
+    def held(self, bit: int, chain: Chain) -> float:
+        """Return the part of a prompt, 0 to 1, that the host `bit` holds."""
+        recent = self._recent.get(bit)
+        if recent:
+            for place in range(len(chain.hashes) - 1, -1, -1):
+                if chain.hashes[place] in recent:
+                    return chain.chars[place] / max(chain.length, 1)
+        return 0.0
 
     def holders(self, mask: int, chain: Chain) -> list[tuple[int, int]]:
         """Return who of `mask` holds how much: disjoint masks with characters, the longest first.
@@ -163,27 +174,23 @@ class Index:
     def note_session(self, session: str, bit: int) -> None:
         """Remember that a conversation was last sent to the host `bit`."""
         sessions = self._sessions
-        sessions.pop(session, None)  # so that it comes to stand last
         sessions[session] = bit
+        sessions.move_to_end(session)
         if len(sessions) > SESSIONS_MAX:
-            del sessions[next(iter(sessions))]
+            sessions.popitem(last=False)
 
     def host_of(self, session: str) -> int:
         """Return the last host of a conversation, 0 if it is not known."""
         return self._sessions.get(session, 0)
 
     def forget(self, bit: int) -> None:
-        """Forget a host: it was started again, or it unloaded the model."""
-        if bit in self._recent:
-            self._drop(bit, list(self._recent[bit]))
-            del self._recent[bit]
+        """Forget what a host holds: it was started again, or it unloaded the model."""
+        for block in self._recent.pop(bit, ()):
+            self._drop(block, bit)
 
-    def _drop(self, bit: int, blocks: Sequence[int]) -> None:
-        recent, holders = self._recent[bit], self._holders
-        for block in blocks:
-            del recent[block]
-            left = holders[block] ^ bit
-            if left:
-                holders[block] = left
-            else:
-                del holders[block]
+    def _drop(self, block: int, bit: int) -> None:
+        left = self._holders[block] ^ bit
+        if left:
+            self._holders[block] = left
+        else:
+            del self._holders[block]
