@@ -99,6 +99,10 @@ def test_everybody_may_step_back_and_a_trusted_key_forward(
     natural = priority_of(Caller("k"), request_)
     assert priority_of(Caller("k", trusted=True, priority=wanted), request_) is wanted
     assert priority_of(Caller("k", priority=wanted), request_) is max(wanted, natural)
+    for least in Priority:
+        slow = Caller("k", trusted=True, priority=wanted, most_urgent=least)
+        assert priority_of(slow, request_) is max(wanted, least)
+        assert priority_of(Caller("k", most_urgent=least), request_) is max(natural, least)
 
 
 def test_the_prompt_is_guessed_from_the_bodys_length() -> None:

@@ -5,13 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arriero.base.errors import BadRequest
+from arriero.core.keys import Key
 from arriero.core.principal import USER_CHARS_MAX, Caller, Priority, identify
 
 HEADER = b"x-openwebui-user-id"
 
 
 def who(headers: dict[bytes, bytes], key: str = "master", *, trusted: bool = True) -> Caller:
-    return identify(headers, key, trusted=trusted, user_header=HEADER)
+    return identify(headers, Key(id=key, digest=b"", trusted=trusted), HEADER)
 
 
 def test_a_key_speaks_for_itself() -> None:
@@ -22,7 +23,8 @@ def test_a_key_speaks_for_itself() -> None:
 def test_a_trusted_key_names_its_users() -> None:
     caller = who({HEADER: b"u1"})
     assert (caller.key, caller.name, caller.user) == ("master", "master/u1", "u1")
-    same = identify({b"x-person": b"u1"}, "master", trusted=True, user_header=b"x-person")
+    master = Key(id="master", digest=b"", trusted=True)
+    same = identify({b"x-person": b"u1"}, master, b"x-person")
     assert same == caller
 
 

@@ -1,11 +1,13 @@
-"""Who is asking. One master key until there are virtual ones."""
+"""Who is asking, and for what: the master key, or a virtual one within its scope."""
 
 import hmac
 from collections.abc import Mapping
 
-from arriero.base.errors import Unauthorized
+from arriero.base.errors import Forbidden, Unauthorized
+from arriero.core.keys import Key, KeyRing
 
 KEY_BYTES_MAX = 256
+MASTER_ID = "master"
 
 
 def padded_key(key: bytes) -> bytes:
@@ -16,25 +18,58 @@ def padded_key(key: bytes) -> bytes:
     return key.ljust(KEY_BYTES_MAX, b"\0")
 
 
-def authenticate(headers: Mapping[bytes, bytes], master_key: bytes | None) -> str:
-    """Return the principal's name, in constant time. Raises Unauthorized; it tells nobody more.
+def master_key(*, trusted: bool) -> Key:
+    """Return what the master key may do: everything."""
+    return Key(id=MASTER_ID, digest=b"", role="admin", trusted=trusted)
 
-    `master_key` is padded (`padded_key`). The key comes as `Authorization: Bearer` or, as
-    Anthropic's clients send it, as `x-api-key`.
+
+def authenticate(
+    headers: Mapping[bytes, bytes], padded_master: bytes | None, master: Key, ring: KeyRing
+) -> Key:
+    """Return the key that came. Raises Unauthorized, which tells nobody what keys there are.
+
+    It comes as `Authorization: Bearer` or, as Anthropic's clients send it, as `x-api-key`. The
+    master key is compared in constant time, virtual ones are found by their digests.
     """
     value = headers.get(b"authorization")
     if value is None:
-        key = headers.get(b"x-api-key")
+        secret = headers.get(b"x-api-key")
     elif value[:7] == b"Bearer " or value[:7].lower() == b"bearer ":
-        key = value[7:].strip()
+        secret = value[7:].strip()
     else:
-        key = None
-    if key is None:
+        secret = None
+    if secret is None:
         raise Unauthorized(
             "no API key was sent", hint="send the header `Authorization: Bearer <key>`"
         )
-    if master_key is None:
-        raise Unauthorized("this gateway has no master key", hint="set access.master_key")
-    if not hmac.compare_digest(padded_key(key), master_key):
+    if padded_master is not None and hmac.compare_digest(padded_key(secret), padded_master):
+        return master
+    key = ring.find(secret) if len(secret) <= KEY_BYTES_MAX else None
+    if key is None:
+        if padded_master is None and not ring:
+            raise Unauthorized("this gateway has no master key", hint="set access.master_key")
         raise Unauthorized("this API key is not valid")
-    return "master"
+    return key
+
+
+def authorise(key: Key, operation: str, *, inner: bool) -> None:
+    """Check that a key is for this operation. Raises Forbidden.
+
+    `inner` is what tells about the gateway itself: for administrators, and for keys that may look
+    at everything and use nothing.
+    """
+    if inner:
+        if key.role == "user":
+            raise Forbidden("this key is for models, not for the gateway's own pages")
+    elif key.role == "read_only" and operation != "models":
+        raise Forbidden("this key may look at everything, and use no model")
+    elif not key.may_do(operation):
+        raise Forbidden(f"this key is not for the operation `{operation}`")
+
+
+def check_model(key: Key, model: str) -> None:
+    """Check that a key is for this model. Raises Forbidden, whether the model exists or not."""
+    if key.models and not key.may_use(model):
+        raise Forbidden(
+            "this key is not for that model", param="model", hint="GET /v1/models lists its own"
+        )

@@ -44,9 +44,7 @@ def ask_for(caller: Caller, request: CanonicalRequest, body_bytes: int) -> Ask:
         output = OUTPUT_TOKENS if limit is None else output_tokens(request)
     else:
         tokens, output = prompt_tokens(request, body_bytes), output_tokens(request)
-    return Ask(
-        caller.name, priority_of(caller, request), caller.session, tokens, output, request
-    )
+    return Ask(caller.name, priority_of(caller, request), caller.session, tokens, output, request)
 
 
 # -- how urgent
@@ -79,7 +77,7 @@ _IDLE_PROMPTS = (
 def priority_of(caller: Caller, request: CanonicalRequest) -> Priority:
     """Return the class of a request: what it looks like, or what its client wants.
 
-    Everybody may step back, only a trusted key may step forward.
+    Everybody may step back, only a trusted key may step forward, and none before its own class.
     """
     if request.stream:
         natural = _INTERACTIVE
@@ -89,8 +87,10 @@ def priority_of(caller: Caller, request: CanonicalRequest) -> Priority:
         natural = _of_whole_answer(caller, request)
     wanted = caller.priority
     if wanted is None:
-        return natural
-    return wanted if caller.trusted else max(wanted, natural)
+        wanted = natural
+    elif not caller.trusted:
+        wanted = max(wanted, natural)
+    return max(wanted, caller.most_urgent)
 
 
 def _of_whole_answer(caller: Caller, request: CanonicalRequest) -> Priority:

@@ -10,6 +10,7 @@ from enum import IntEnum
 import msgspec
 
 from arriero.base.errors import BadRequest
+from arriero.core.keys import Key
 
 USER_CHARS_MAX = 128  # Open WebUI's ids are UUIDs; a longer name is cut, not refused
 SESSION_CHARS_MAX = 128
@@ -52,11 +53,10 @@ class Caller(msgspec.Struct, gc=False, frozen=True):
     priority: Priority | None = None  # as the client wants it
     session: str = ""
     task: bytes = b""
+    most_urgent: Priority = Priority.INTERACTIVE  # that the key may be
 
 
-def identify(
-    headers: Mapping[bytes, bytes], key: str, *, trusted: bool, user_header: bytes
-) -> Caller:
+def identify(headers: Mapping[bytes, bytes], key: Key, user_header: bytes) -> Caller:
     """Return who sent a request that came with `key`. Raises BadRequest on an unknown priority.
 
     `user_header` is a header's name in lower case, such as `x-openwebui-user-id`. It counts behind
@@ -64,17 +64,18 @@ def identify(
     newcomer's place in the queue.
     """
     user = ""
-    if trusted:
+    if key.trusted:
         user = headers.get(user_header, b"")[:USER_CHARS_MAX].decode("latin-1")
-    name = f"{key}/{user}" if user else key
+    name = f"{key.id}/{user}" if user else key.id
     return Caller(
-        key,
+        key.id,
         user,
         name,
-        trusted,
+        key.trusted,
         _priority(headers.get(PRIORITY_HEADER)),
         _session(headers, name),
         headers.get(TASK_HEADER, b""),
+        _BY_NAME.get(key.priority.encode(), Priority.INTERACTIVE),
     )
 
 

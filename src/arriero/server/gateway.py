@@ -6,9 +6,10 @@ from collections.abc import Callable
 from arriero.base.clock import Clock
 from arriero.base.ids import IdSource
 from arriero.config.settings import Config
-from arriero.core.access import padded_key
+from arriero.core.access import master_key, padded_key
 from arriero.core.admission import Queue
 from arriero.core.fleet import Fleet, Lease, Target
+from arriero.core.keys import KeyRing
 from arriero.core.record import Record
 from arriero.core.roster import Ejected
 from arriero.fleet.connection import UpstreamConnection
@@ -28,7 +29,8 @@ class Runtime:
     """One configuration at work. A reload makes a new one; requests keep the one they began in."""
 
     __slots__ = (
-        "config", "created_unix_s", "fleet", "master_key", "models_body", "pools", "user_header",
+        "config", "created_unix_s", "fleet", "master", "models_body", "padded_master", "pools",
+        "user_header",
     )  # fmt: skip
 
     def __init__(
@@ -39,7 +41,8 @@ class Runtime:
         self.pools = pools
         self.created_unix_s = created_unix_s
         key = config.access.master_key
-        self.master_key = padded_key(key.reveal().encode()) if key else None
+        self.padded_master = padded_key(key.reveal().encode()) if key else None
+        self.master = master_key(trusted=config.access.master_key_trusted)
         self.user_header = config.access.user_header.lower().encode()
         self.models_body = encode_models(list(fleet.aliases), created_unix_s)
 
@@ -100,8 +103,8 @@ class Gateway:
 
     __slots__ = (
         "_settled", "access_log", "clock", "connections", "counters", "date_line", "dispatcher",
-        "draining", "events", "hand_over", "ids", "leftovers", "loader", "queue", "runtime",
-        "started_s",
+        "draining", "events", "hand_over", "ids", "leftovers", "loader", "queue", "ring",
+        "runtime", "started_s",
     )  # fmt: skip
 
     def __init__(
@@ -126,6 +129,7 @@ class Gateway:
         self.connections: set[Swept] = set()
         self.leftovers: set[Leftover] = set()
         self.loader: Loader | None = None  # while there is somebody to run its loads
+        self.ring = KeyRing(b"")  # no keys; a store brings its own ring
         self.draining = False
         # Takes the file number of a connection that a process after this one may go on with.
         self.hand_over: Callable[[int], bool] = lambda _: False
@@ -166,6 +170,10 @@ class Gateway:
             self.counters.model_ejected(backend, model)
             told = {"backend": backend, "model": model, "reason": reason}
             self.events.warning("model ejected", extra=told)
+
+    def tell_probed(self, target: Target, *, ok: bool) -> None:
+        """Count a probe."""
+        self.counters.probed(target.host.name, ok=ok)
 
     def tell_loaded(self, target: Target, reason: str, took_s: float) -> None:
         """Count and log the end of a load; without a reason it went well."""

@@ -10,11 +10,12 @@ byte of an answer has reached the client.
 import msgspec
 
 from arriero.base.errors import GatewayError
-from arriero.core.access import authenticate
+from arriero.core.access import authenticate, authorise, check_model
 from arriero.core.ask import ask_for
 from arriero.core.attempts import End
 from arriero.core.capabilities import adapt
 from arriero.core.fleet import Target, take_lease
+from arriero.core.keys import Key
 from arriero.core.principal import Caller, identify
 from arriero.server.attempt import Attempt, Reader, Waiter
 from arriero.server.batch import Batch, Share, batch_key
@@ -34,6 +35,7 @@ from arriero.wire.openai_backend import OPENAI
 from arriero.wire.openai_passthrough import Passthrough
 
 NOBODY = Caller("")  # who asks for what everybody may see
+NO_KEY = Key(id="", digest=b"")
 BACKEND_DIALECTS: dict[str, BackendDialect] = {"ollama": OLLAMA, "openai": OPENAI}
 
 
@@ -41,8 +43,10 @@ class Admission(msgspec.Struct, frozen=True, eq=False):
     """What a head alone decides: where its request goes, and in whose name."""
 
     runtime: Runtime
+    epoch: object  # of the keys
     route: Route
     path: str
+    key: Key
     caller: Caller
 
 
@@ -50,7 +54,7 @@ async def serve(exchange: Exchange) -> None:
     """Answer one request."""
     record, seen = exchange.record, exchange.request.seen
     admission = seen.admitted if seen is not None else None
-    if not isinstance(admission, Admission) or admission.runtime is not exchange.runtime:
+    if not isinstance(admission, Admission) or not _holds(admission, exchange):
         admission = _admit(exchange)
         if seen is not None:
             seen.admitted = admission
@@ -63,9 +67,10 @@ async def serve(exchange: Exchange) -> None:
     body = exchange.body_at_hand() or await exchange.body()
     operation = route.operation
     if operation is None:
-        show(exchange, route)
+        show(exchange, route, admission.key)
         return
     wanted = operation.decode(body)
+    check_model(admission.key, wanted.model)
     alias = exchange.runtime.fleet.aliases.get(wanted.model)
     if alias is None:
         raise unknown_alias(exchange.runtime.fleet, wanted.model)
@@ -85,26 +90,30 @@ async def serve(exchange: Exchange) -> None:
         )
 
 
+def _holds(admission: Admission, exchange: Exchange) -> bool:
+    """Say whether what was decided about a head is still so: same settings, same keys."""
+    if admission.runtime is not exchange.runtime:
+        return False
+    return admission.epoch is exchange.gateway.ring.epoch
+
+
 def _admit(exchange: Exchange) -> Admission:
     """Check the head and the key. Raises ClientError."""
-    request, runtime = exchange.request, exchange.runtime
+    request, runtime, ring = exchange.request, exchange.runtime, exchange.gateway.ring
     check_head(request.version, request.headers, request.repeated)
     route, path = find_route(request)
     exchange.record.path = path
-    caller = NOBODY
+    caller, key = NOBODY, NO_KEY
     if route is None or not (route.view and _is_public(exchange, route)):
         # Without a key not even the absence of a path is told.
-        key = authenticate(request.headers, runtime.master_key)
-        exchange.record.principal = key
-        caller = identify(
-            request.headers,
-            key,
-            trusted=runtime.config.access.master_key_trusted,
-            user_header=runtime.user_header,
-        )
+        key = authenticate(request.headers, runtime.padded_master, runtime.master, ring)
+        exchange.record.principal = key.id
+        caller = identify(request.headers, key, runtime.user_header)
     if route is None or request.method not in route.methods:
         raise no_route(route, path, request.method)
-    return Admission(runtime, route, path, caller)
+    if key is not NO_KEY:
+        authorise(key, route.operation_name, inner=route.inner)
+    return Admission(runtime, ring.epoch, route, path, key, caller)
 
 
 def _is_public(exchange: Exchange, route: Route) -> bool:
@@ -133,6 +142,7 @@ async def _serve_whole(
             exchange.ongoing = None
             if end is End.ANSWERED:
                 _count(exchange, reader.usage)
+                tries.answered(reader.usage)
                 exchange.reply(200, reader.written, extra=exchange.extra_head)
                 return
             tries.failed(attempt, end)
@@ -189,6 +199,7 @@ async def _serve_stream(
         exchange.ongoing = None
         _count(exchange, relay.usage)
         if end is End.ANSWERED:
+            tries.answered(relay.usage)
             exchange.end_stream(encoder.end() if isinstance(relay, StreamRelay) else b"")
             return
         tries.failed(attempt, end)
@@ -222,6 +233,7 @@ def _start(
     now_s = exchange.gateway.clock.now_s()
     lease = take_lease(target, runtime.fleet.next_turn(), now_s)
     attempt = Attempt(waiter or exchange, lease, pool, dialect, pool.request(path, body), reader)
+    tries.sent_to(target.station)
     exchange.ongoing = attempt
     record.backend = host.name
     record.attempts += 1

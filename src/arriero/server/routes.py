@@ -30,6 +30,16 @@ class Route(msgspec.Struct, frozen=True):
     public: bool = False
     argument: str = ""  # the rest of a path that names a model
 
+    @property
+    def inner(self) -> bool:
+        """Whether it tells about the gateway, and not about models."""
+        return self.view in (View.METRICS, View.STATUS)
+
+    @property
+    def operation_name(self) -> str:
+        """What a key must be for."""
+        return "models" if self.view is View.MODEL else self.name
+
 
 _POST = frozenset((b"POST",))
 _GET = frozenset((b"GET", b"HEAD"))

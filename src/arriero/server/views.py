@@ -4,16 +4,18 @@ import msgspec
 
 from arriero import __version__
 from arriero.base.errors import UnknownModel
+from arriero.core.access import check_model
 from arriero.core.capabilities import only_embeds
 from arriero.core.catalog import is_ready, suggest
 from arriero.core.fleet import Alias, Fleet
+from arriero.core.keys import Key
 from arriero.core.principal import Priority
 from arriero.core.roster import Host
 from arriero.server.exchange import JSON, Exchange
 from arriero.server.gateway import Runtime
 from arriero.server.routes import Route, View
 from arriero.telemetry.metrics import CONTENT_TYPE
-from arriero.wire.openai_answer import encode_model
+from arriero.wire.openai_answer import encode_model, encode_models
 from arriero.wire.status_page import (
     BackendStatus,
     ModelStatus,
@@ -25,13 +27,14 @@ from arriero.wire.status_page import (
 NOT_READY = 503
 
 
-def show(exchange: Exchange, route: Route) -> None:
-    """Answer a view. Raises UnknownModel."""
+def show(exchange: Exchange, route: Route, key: Key) -> None:
+    """Answer a view for `key`. Raises UnknownModel, Forbidden."""
     runtime, gateway = exchange.runtime, exchange.gateway
     match route.view:
         case View.MODELS:
-            exchange.reply(200, runtime.models_body)
+            exchange.reply(200, _models(runtime, key))
         case View.MODEL:
+            check_model(key, route.argument)
             exchange.reply(200, _model(runtime, route.argument))
         case View.LIVELINESS:
             exchange.reply(200, b'{"status":"alive"}')
@@ -43,6 +46,13 @@ def show(exchange: Exchange, route: Route) -> None:
             exchange.reply(200, gateway.metrics.render(), CONTENT_TYPE.encode())
         case _:
             exchange.reply(200, _status(exchange), JSON)
+
+
+def _models(runtime: Runtime, key: Key) -> bytes:
+    if not key.models:
+        return runtime.models_body
+    allowed = [alias for alias in runtime.fleet.aliases if key.may_use(alias)]
+    return encode_models(allowed, runtime.created_unix_s)
 
 
 def _model(runtime: Runtime, name: str) -> bytes:
