@@ -137,6 +137,27 @@ def test_another_engine_is_judged_by_what_it_shows(gateway: Gateway) -> None:
     assert code == 0
 
 
+def test_a_known_fault_is_shown_and_not_counted(gateway: Gateway) -> None:
+    gateway.faults.add("many_ids")
+    code, found = smoke(gateway, "--known", "stream *=each chunk has an id of its own")
+    assert code == 0
+    assert found["stream phi3"]["verdict"] == "known fault"
+    assert "(known: each chunk has an id of its own)" in found["stream phi3"]["detail"]
+
+
+def test_a_known_fault_excuses_no_other(gateway: Gateway) -> None:
+    gateway.faults |= {"many_ids", "no_401"}
+    code, found = smoke(gateway, "--known", "stream *=each chunk has an id of its own")
+    assert code == 1
+    assert found["no key"]["verdict"] == "fail"
+
+
+def test_a_known_fault_that_is_mended_is_a_pass(gateway: Gateway) -> None:
+    code, found = smoke(gateway, "--known", "stream *=each chunk has an id of its own")
+    assert found["stream phi3"]["verdict"] == "pass"
+    assert code == 0
+
+
 def test_no_alias_is_a_no_go(gateway: Gateway) -> None:
     gateway.aliases.clear()
     code, found = smoke(gateway)
@@ -195,6 +216,7 @@ def test_plain_output_ends_in_the_outcome(gateway: Gateway) -> None:
         ([], " \n", "no key given"),
         (["--key", "two words"], None, "characters that no header can carry"),
         (["--key-file", "/no/such/file"], KEY, "cannot read the key"),
+        (["--known", "stream *"], KEY, "a known fault without a reason"),
         (["--requests", "0"], KEY, "greater than or equal to 1"),
     ],
 )

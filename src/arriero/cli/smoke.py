@@ -12,13 +12,14 @@ from rich.text import Text
 from arriero.app.client import AddressError
 from arriero.app.clock import SystemClock
 from arriero.app.smoke import bundle, evidence
-from arriero.app.smoke.finding import Finding, Verdict, outcome
+from arriero.app.smoke.finding import Finding, Verdict, excused, outcome
 from arriero.app.smoke.steps import Plan, Run, accept
 from arriero.cli.access import GATEWAY_URL, KeyFile, KeyValue, UrlOption, fail, key_from
 
 COLOURS = {
     Verdict.PASS: "green",
     Verdict.FAIL: "bold red",
+    Verdict.KNOWN: "magenta",
     Verdict.UNMEASURED: "dim",
     Verdict.UNKNOWN: "yellow",
 }
@@ -60,6 +61,14 @@ Timeout = Annotated[
 PublicMetrics = Annotated[
     bool, typer.Option("--public-metrics", help="/metrics is meant to need no key.")
 ]
+Known = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="STEP=REASON",
+        help="A fault of another engine that is borne, and why: shown, not counted. "
+        "STEP may have * in it; may be repeated.",
+    ),
+]
 EvidenceFolder = Annotated[
     Path | None,
     typer.Option("--evidence", metavar="DIR", help="Folder to write a bundle of evidence into."),
@@ -80,6 +89,7 @@ def smoke(
     requests: Requests = 10,
     timeout_s: Timeout = 600.0,
     public_metrics: PublicMetrics = False,
+    known: Known = None,
     evidence_dir: EvidenceFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -97,12 +107,14 @@ def smoke(
         timeout_s=timeout_s,
         public_metrics=public_metrics,
     )
+    borne = _borne(known or [])
     clock = SystemClock()
     try:
         with Console(stderr=True).status("starting") as spinner:
             run, found = accept(plan, clock, lambda done: spinner.update(f"after: {done.step}"))
     except AddressError as wrong:
         fail(str(wrong), "--url http://HOST:4000", code=2)
+    found = [excused(finding, borne) for finding in found]
     if evidence_dir:
         _write(evidence_dir, run, found, clock.unix_s())
     end = outcome(found)
@@ -112,6 +124,14 @@ def smoke(
         show(found)
         typer.echo(bundle.WORDS[end])
     raise typer.Exit(end.value)
+
+
+def _borne(known: list[str]) -> dict[str, str]:
+    """Return the faults that are borne, and why."""
+    pairs = [(step.strip(), why.strip()) for step, _, why in (one.partition("=") for one in known)]
+    if not all(step and why for step, why in pairs):
+        fail("a known fault without a reason", "--known 'STEP=REASON'", code=2)
+    return dict(pairs)
 
 
 def _write(parent: Path, run: Run, found: list[Finding], unix_s: float) -> None:

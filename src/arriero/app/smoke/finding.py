@@ -1,16 +1,22 @@
 """What one step of the acceptance found, and what all of them come to."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
+from fnmatch import fnmatchcase
 
 import msgspec
 
 
 class Verdict(Enum):
-    """How a step ended. `UNMEASURED` does not count: this gateway has no means to tell."""
+    """How a step ended.
+
+    `UNMEASURED` does not count: this gateway has no means to tell. Nor does `KNOWN`: it failed,
+    and whoever asked had said beforehand that it would, and why it is borne.
+    """
 
     PASS = "pass"  # noqa: S105 - a verdict, no password
     FAIL = "fail"
+    KNOWN = "known fault"
     UNMEASURED = "not measured"
     UNKNOWN = "cannot tell"
 
@@ -40,6 +46,17 @@ def outcome(findings: Iterable[Finding]) -> Outcome:
     if Verdict.UNKNOWN in verdicts or Verdict.PASS not in verdicts:
         return Outcome.CANNOT_TELL
     return Outcome.GO
+
+
+def excused(finding: Finding, known: Mapping[str, str]) -> Finding:
+    """Return a failure that was announced as a known fault; anything else as it is.
+
+    `known` maps names of steps, with `*` for any part, to the reason why the fault is borne.
+    """
+    reason = next((why for step, why in known.items() if fnmatchcase(finding.step, step)), None)
+    if reason is None or finding.verdict is not Verdict.FAIL:
+        return finding
+    return Finding(finding.step, Verdict.KNOWN, f"{finding.detail} (known: {reason})")
 
 
 def passed(step: str, detail: str) -> Finding:

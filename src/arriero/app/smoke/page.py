@@ -20,7 +20,7 @@ body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem aut
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 .outcome { font-size: 2rem; font-weight: 700; margin: .5rem 0 }
 .go, .pass { color: var(--good) } .no-go, .fail { color: var(--bad); font-weight: 600 }
-.not-measured, .cannot-tell { color: var(--dim) }
+.not-measured, .cannot-tell, .known-fault { color: var(--dim) }
 table { border-collapse: collapse; width: 100% }
 th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem .35rem 0; text-align: left;
   vertical-align: top; overflow-wrap: anywhere }
