@@ -17,7 +17,7 @@ without looking at the others. What a decision costs therefore hardly depends on
 from arriero.core.ask import Ask
 from arriero.core.fleet import Alias, Target
 from arriero.core.prefix import Chain, chain_of
-from arriero.core.roster import Group, Roster
+from arriero.core.roster import Group, Roster, Station
 from arriero.core.routing import longest_unused, target_on
 
 
@@ -99,3 +99,8 @@ def chain_for(ask: Ask) -> Chain:
     if chain is None:
         chain = ask.chain = chain_of(ask.request)
     return chain
+
+
+def unread(station: Station, ask: Ask) -> float:
+    """Return how many tokens of a prompt a station would have to read."""
+    return ask.prompt_tokens * (1 - station.group.prefixes.held(station.host.bit, chain_for(ask)))

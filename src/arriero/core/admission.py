@@ -9,6 +9,8 @@ Who is next, when a slot is free:
    `ageing_s` moves to the next class, so that nothing waits for ever behind more urgent ones.
 2. In the class, a request that *came back* from a backend that failed: its turn had come before.
 3. Else the principal with the lowest *counter* (`fairness`), and of that one's requests the oldest.
+   With the strategy `adaptive`, of several with the same counter the one whose prompt the host has
+   most of in its cache (`Line.nearest`).
 
 Slots are shared by all aliases that lead to the same stations. The fleet calls the aliases that
 share any, directly or by others, a *cell*; counters are kept for each cell and class, because work
@@ -25,6 +27,7 @@ from collections.abc import Iterator
 
 from arriero.base.errors import QueueFull
 from arriero.config.settings import Queueing
+from arriero.core.adaptive import unread
 from arriero.core.ask import Ask, Priority
 from arriero.core.fairness import COMPLETION_WEIGHT, Charge, Ledger
 from arriero.core.fleet import Alias
@@ -153,7 +156,7 @@ class Queue:
                 if rank is not None and (best is None or rank < best):
                     best, chosen = rank, lane
             if chosen is not None:
-                return self._serve(chosen.lines[priority].next(), now_s)
+                return self._serve(_next_of(chosen, priority, station), now_s)
         return None
 
     def companion(self, ticket: Ticket, now_s: float) -> Ticket | None:
@@ -308,3 +311,11 @@ class Queue:
 
 def _for_each_class() -> tuple[OrderedDict[Ticket, None], ...]:
     return tuple(OrderedDict() for _ in Priority)
+
+
+def _next_of(lane: Lane, priority: Priority, station: Station) -> Ticket:
+    """Return whose turn it is; where caches matter, equals are told apart by them."""
+    line = lane.lines[priority]
+    if lane.key[0].strategy != "adaptive":
+        return line.next()
+    return line.nearest(lambda ticket: unread(station, ticket.ask))

@@ -8,6 +8,7 @@ it is met. Either way an operation costs the logarithm of the number of principa
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush, heapreplace
 
 from arriero.core.ask import Ask, Priority
@@ -15,6 +16,8 @@ from arriero.core.fairness import Account, Charge, cost_of
 from arriero.core.fleet import Alias
 from arriero.core.roster import Group
 
+PASSED_MAX = 8  # how often a request lets another go first that has more in the cache
+_LOOKED_AT = 15  # four levels of the heap
 _LITTER_MAX = 16  # superseded entries a heap may hold beside as many as it has good ones
 
 # (counter, turn of the last service, order of arrival): lower is earlier.
@@ -31,7 +34,7 @@ class Ticket:
 
     __slots__ = (
         "account", "alias", "ask", "batch", "charge", "joined_s", "lane", "late", "moved_s",
-        "number", "priority", "returned", "tried", "waiter",
+        "number", "passed", "priority", "returned", "tried", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +62,7 @@ class Ticket:
         self.number = 0  # of its arrival in that class
         self.joined_s = 0.0
         self.moved_s = 0.0  # when it came into that class
+        self.passed = 0  # how often another with the same claim was preferred
 
     @property
     def cost(self) -> int:
@@ -153,6 +157,29 @@ class Line:
         best = self._best()
         assert best is not None, "the line is empty"
         return next(iter(best.tickets))
+
+    def nearest(self, unread: Callable[[Ticket], float]) -> Ticket:
+        """Return the ticket with least to read of those with the same claim as the next one.
+
+        The same claim is an equal counter: whoever of them goes first, the bound of the fairness
+        holds. A principal that was never served is not passed over, and nobody more than
+        `PASSED_MAX` times.
+        """
+        first = self.next()
+        account = first.account
+        if first.returned or first.passed >= PASSED_MAX or account is None or not account.turn:
+            return first
+        best, least = first, unread(first)
+        for entry in self._heap[:_LOOKED_AT]:  # the top of a heap has the lowest, or nearly
+            place = entry[3]
+            if place.entry is entry and place.account.counter == account.counter:
+                ticket = next(iter(place.tickets))
+                tokens = unread(ticket)
+                if tokens < least:
+                    best, least = ticket, tokens
+        if best is not first:
+            first.passed += 1
+        return best
 
     def enter(self, place: Place) -> None:
         """Put a place in the heap by its present counter."""

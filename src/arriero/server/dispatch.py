@@ -138,6 +138,12 @@ class Dispatcher:
             self._counters.queue_refused("deadline")
             waiter_of(ticket).throw(self._too_late(ticket, now_s))
         roster = self._roster
+        for group, _ in self.queue.demand():  # patience for a loaded host may be at an end
+            group.wanted(now_s, roster.available)
+        self._fill_all(now_s)
+
+    def _fill_all(self, now_s: float) -> None:
+        roster = self._roster
         for lane in self.queue.lanes():
             alias, tried = lane.key
             mask = askable(alias, roster, now_s, tried)

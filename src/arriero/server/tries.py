@@ -10,12 +10,16 @@ from arriero.core.attempts import BUSY_RETRY_AFTER_S, RULES, End, Next, more_tel
 from arriero.core.catalog import retry_after_s
 from arriero.core.fairness import Charge
 from arriero.core.fleet import Alias, Target
+from arriero.core.learning import Sent, answered, sent
 from arriero.core.line import Ticket
-from arriero.core.routing import STRATEGIES, askable, open_mask, target_on
+from arriero.core.roster import Station
+from arriero.core.routing import askable, open_mask
+from arriero.core.strategies import ADAPTIVE, choose
 from arriero.server.attempt import Attempt
 from arriero.server.batch import Share
 from arriero.server.dispatch import Turn, Waiting
 from arriero.server.exchange import Exchange
+from arriero.wire.canonical import Usage
 
 
 class Tries(msgspec.Struct, eq=False):
@@ -35,6 +39,7 @@ class Tries(msgspec.Struct, eq=False):
     _failures: int = 0  # those that count against the alias's retries
     _last: GatewayError | None = None
     _told: bytes = b""
+    _sent: Sent | None = None  # only where `adaptive` learns from it
 
     def at_once(self) -> Target | None:
         """Return whom to ask now, None if the request has to wait.
@@ -57,12 +62,26 @@ class Tries(msgspec.Struct, eq=False):
             if queue.waiting and queue.contended(alias):
                 return None
             self.charge = exchange.charge = queue.charge(alias, self._ask)
-        if mask & (mask - 1):
-            target = STRATEGIES[alias.strategy](alias, mask, fleet.roster, fleet.turn)
-        else:
-            target = target_on(alias, mask)
+        target = choose(alias, mask, fleet.roster, self._ask, fleet.turn)
         self.tried = tried | target.station.host.bit
         return target
+
+    def sent_to(self, station: Station) -> None:
+        """The request is sent: what is known of the station's prompt cache changes."""
+        if self.alias.strategy == ADAPTIVE:
+            self._sent = sent(station, self._ask)
+
+    def answered(self, usage: Usage | None) -> None:
+        """The answer is complete: it tells how fast the station is."""
+        note = self._sent
+        if note is not None and usage is not None:
+            answered(
+                note,
+                usage.prompt_tokens,
+                usage.prompt_s,
+                usage.completion_tokens,
+                usage.completion_s,
+            )
 
     async def in_turn(self) -> Target | Share:
         """Wait for a slot, and return whom to ask then, or the answer if others asked for it too.
