@@ -266,6 +266,15 @@ def prunable(
     return [str(file["path"]) for file in newest_first[int(kept) :]]
 
 
+def backups(files: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the paths of Ansible's backups, the newest first: config.yaml.PID.DATE@TIME~.
+
+    The time of their last change is that of the file when it was in use, so that the name counts.
+    """
+    paths = [str(file["path"]) for file in files]
+    return sorted(paths, key=lambda path: re.findall(r"\.([0-9-]+@[0-9:]+)~\Z", path), reverse=True)
+
+
 class FilterModule:
     """What Ansible asks for."""
 
@@ -277,4 +286,5 @@ class FilterModule:
             "hx_gateway_host": host,
             "hx_gateway_confinement": confinement,
             "hx_gateway_prunable": prunable,
+            "hx_gateway_backups": backups,
         }
