@@ -19,6 +19,7 @@ class KeyGateway:
     keys: dict[str, str] = field(default_factory=dict)
     faults: set[str] = field(default_factory=set)
     made: int = 0
+    seen: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
     def answer(self, path: str, body: Any) -> tuple[int, Any]:
@@ -57,6 +58,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/key/") and key == own.master:
             status, document = own.answer(self.path, json.loads(body or b"{}"))
             return self.reply(status, json.dumps(document).encode())
+        if self.path.endswith("/chat/completions"):
+            own.seen.append({name.lower(): value for name, value in self.headers.items()})
         known = key in own.keys.values()
         sent = {"Authorization": f"Bearer {own.master if known else key}"}
         sent["Content-Type"] = "application/json"

@@ -85,3 +85,16 @@ def test_without_the_gateway_the_key_is_told_of(
     del command.environment["ARRIERO_API_KEY"]
     done = command("rollback", "--yes")["done"]
     assert done[1].startswith("the gateway's key open-webui is still valid")
+
+
+def test_the_gateway_learns_who_asks(site: Site, command: Command, keys: KeyGateway) -> None:
+    command("canary", "--yes", "--member", ANN)
+    users = site.admin("GET", "/api/v1/users/all")["users"]
+    (ann,) = [user["id"] for user in users if user["email"] == ANN]
+    site.as_user(ANN).models()
+    site.as_user(ANN).ask("gw.phi3-3.8b")
+    headers = keys.seen[-1]
+    assert headers["x-openwebui-user-id"] == ann
+    # A call of the API belongs to no conversation and is no task; the names are there all the same.
+    assert headers["x-openwebui-chat-id"] == headers["x-openwebui-task"] == ""
+    command("rollback", "--yes")
