@@ -19,8 +19,10 @@ from arriero.core.fairness import (
     Charge,
     Ledger,
     cost_of,
+    work_of,
 )
 from arriero.core.line import Ticket
+from arriero.core.record import Record
 
 FOREVER_S = 1_000_000.0
 
@@ -211,6 +213,23 @@ def test_an_estimate_is_replaced_by_what_it_came_to() -> None:
     assert (charge.account.counter, charge.account.open) == (100, 1)
     charge.settle(30)
     assert (charge.account.counter, charge.account.open) == (30, 0)
+
+
+@pytest.mark.parametrize(
+    ("record", "work"),
+    [
+        (Record(outcome="ok", prompt_tokens=10, completion_tokens=5), 20),
+        (Record(outcome="ok"), 100),  # the backend counted nothing
+        (Record(outcome="backend_error"), 0),
+        (Record(outcome="gateway_error"), 0),
+        (Record(outcome="backend_error", first_token_s=0.1), 100),
+        (Record(outcome="client_gone"), 100),
+        (Record(outcome="client_gone", first_token_s=0.1, response_bytes=256_000), 2000),
+        (Record(outcome="client_gone", prompt_tokens=7), 7),
+    ],
+)
+def test_what_a_request_came_to(record: Record, work: int) -> None:
+    assert work_of(record, 100) == work
 
 
 def test_a_charge_is_settled_once() -> None:

@@ -12,7 +12,9 @@ from arriero.core.fleet import Fleet, Lease, Target, take_lease
 from arriero.core.health import Cause
 from arriero.core.routing import (
     STRATEGIES,
+    askable,
     last_resorts,
+    may_go,
     open_mask,
     target_on,
     usable_mask,
@@ -113,6 +115,30 @@ def test_a_host_whose_slots_are_taken_is_usable_but_not_open() -> None:
     assert opened(fleet) == "ab"
     second.succeed()
     assert opened(fleet) == "ab"
+
+
+def test_who_can_be_asked_who_is_waited_for_and_when_there_is_nobody() -> None:
+    fleet = new_fleet(2, slots=1)
+    chat, roster = fleet.aliases["chat"], fleet.roster
+    a_bit, b_bit = (fleet.hosts[name].bit for name in "ab")
+    assert askable(chat, roster, 0.0) == a_bit | b_bit
+    assert askable(chat, roster, 0.0, tried=a_bit) == b_bit
+    first, second = take(fleet, "a"), take(fleet, "b")
+    assert askable(chat, roster, 0.0) == 0, "wait for one of them"
+    assert askable(chat, roster, 0.0, tried=a_bit | b_bit) is None
+    station = fleet.hosts["a"].stations["m:1"]
+    assert not may_go(station, 0.0)
+    first.fail(0.0, Cause.LOST)
+    assert askable(chat, roster, 0.0) == 0
+    second.fail(0.0, Cause.LOST)
+    assert askable(chat, roster, 0.0) == a_bit | b_bit, "as last resorts"
+    assert not may_go(station, 0.0)
+    assert may_go(station, 99.0)
+    probe = take(fleet, "a", now_s=0.0)
+    assert askable(chat, roster, 0.0, tried=b_bit) == 0, "it is being tried with its only slot"
+    probe.fail(0.0, Cause.SILENT)
+    fleet.hosts["b"].installed = {}
+    assert askable(chat, roster, 0.0) is None
 
 
 def test_last_resorts_are_ejected_hosts_that_would_answer_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -64,6 +65,10 @@ def show(page: StatusPage) -> None:
         backends.add_row(b.name, b.kind, b.state, *counts, b.version or "-", loaded)
     console.print(backends)
     console.print()
+    waiting = msgspec.structs.asdict(page.queue)
+    if any(waiting.values()):
+        told = ", ".join(f"{count} {priority}" for priority, count in waiting.items() if count)
+        console.print(f"waiting for a slot: {told}\n", highlight=False)
     models = _table("alias", "backend", "model", "available")
     for model in page.models:
         for target in model.targets:
