@@ -152,7 +152,7 @@ async def test_a_host_that_dies_in_the_load_is_left_for_another() -> None:
         assert task.result().good
         assert chats(b) == 1
         assert running.host("a").breaker.state is State.EJECTED
-        assert running.host("a").breaker.cause is Cause.LOST
+        assert running.host("a").breaker.cause in (Cause.LOST, Cause.REFUSED), "or a look saw it"
 
 
 async def test_a_load_has_its_own_time() -> None:

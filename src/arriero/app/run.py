@@ -21,8 +21,8 @@ from arriero.app.tls import keep_fresh, load_context
 from arriero.config.problems import ConfigError
 from arriero.config.settings import Config
 from arriero.core.catalog import is_ready
-from arriero.fleet.inventory import Inventory, report_digests
-from arriero.fleet.loader import Loader
+from arriero.fleet.care import Care
+from arriero.fleet.inventory import Inventory
 from arriero.server.connection import ClientConnection
 from arriero.server.gateway import Gateway, Runtime
 from arriero.telemetry import events, looplag
@@ -78,15 +78,16 @@ class Service:
         try:
             runtime = build_runtime(config, self._clock, self._spawn)
             gateway = self._gateway = build_gateway(runtime, self._clock, sink, self._log)
-            loader = gateway.loader = Loader(self._spawn, self._clock, gateway)
+            care = Care(self._spawn, self._clock, gateway)
+            gateway.loader = care.loader
             # Before there are tasks: an error of theirs would come out of the group in a group.
             server = await self._bind(gateway)
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 try:
-                    await self._serve(gateway, server, sink)
+                    await self._serve(gateway, care, server, sink)
                 finally:
-                    loader.stop()
+                    care.stop()
                     await self._close(gateway, server)
                     for task in self._tasks:
                         task.cancel()
@@ -95,11 +96,11 @@ class Service:
                 sink.close()
 
     async def _serve(
-        self, gateway: Gateway, server: asyncio.Server, sink: log_sink.Sink | None
+        self, gateway: Gateway, care: Care, server: asyncio.Server, sink: log_sink.Sink | None
     ) -> None:
         """Accept connections until `stop`, and let their requests finish."""
         config = self._config
-        self._keep(self._sweep(gateway))
+        self._keep(self._sweep(gateway, care))
         self._keep(log_sink.run(gateway.access_log, config.log.flush_interval_s))
         self._keep(looplag.run(gateway.metrics, self._clock))
         watchdog_s = watchdog_interval_s()
@@ -191,12 +192,14 @@ class Service:
 
     # -- while it runs
 
-    async def _sweep(self, gateway: Gateway) -> None:
+    async def _sweep(self, gateway: Gateway, care: Care) -> None:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
+            now_s = self._clock.now_s()
             gateway.date_line = _date_line(self._clock.unix_s())
-            gateway.sweep(self._clock.now_s())
-            report_digests(gateway.runtime.fleet)
+            gateway.sweep(now_s)
+            runtime = gateway.runtime
+            care.sweep(runtime.fleet, runtime.pools, runtime.config.routing, now_s)
 
     @contextlib.contextmanager
     def _signals(self, sink: log_sink.Sink | None) -> Iterator[None]:

@@ -80,6 +80,7 @@ class Lease(msgspec.Struct, eq=False):
 
     def fail(self, now_s: float, cause: Cause) -> Ejected:
         """The request failed by the host's or the model's fault; return who is left out now."""
+        self.target.station.host.roster.now_s = now_s
         return self._release().on_failure(self.target.station, self, now_s, cause)
 
     def abandon(self, now_s: float) -> None:
@@ -89,6 +90,7 @@ class Lease(msgspec.Struct, eq=False):
         server, and no model.
         """
         host = self._release()
+        host.roster.now_s = now_s
         host.breaker.on_abandoned(now_s, probe=self.probe)
         breaker = self.target.station.breaker
         if breaker is not None:

@@ -22,7 +22,7 @@ A failure of the half-open request of an ejected host ejects that host again, wh
 
 A roster lives as long as the process. A reload keeps the hosts whose settings did not change, and a
 bit is never given to another host, so that requests under way may go on with the aliases they know.
-Its clock is as old as the last sweep: what it is asked for here needs no better one.
+Its clock is as old as the last sweep or failure: what it is asked for here needs no better one.
 """
 
 from collections.abc import Callable
@@ -58,9 +58,17 @@ class Ejected(IntEnum):
 class Trial(Protocol):
     """A lease, as the host's failure concerns it."""
 
-    probe: bool  # it is the half-open request of the host
-    retrial: bool  # it is the half-open request of the station
-    asked_s: float
+    @property
+    def probe(self) -> bool:
+        """It is the half-open request of the host."""
+
+    @property
+    def retrial(self) -> bool:
+        """It is the half-open request of the station."""
+
+    @property
+    def asked_s(self) -> float:
+        """When it was sent."""
 
 
 class Station:
@@ -401,7 +409,7 @@ class Roster:
         self.withheld = 0  # the others
         self.groups: dict[str, Group] = {}
         self.on_vacant: Callable[[Station], None] | None = None  # told of each request less
-        self.now_s = 0.0  # of the last sweep
+        self.now_s = 0.0  # of the last sweep or failure
         self.resting: set[Station] = set()  # ejected, or being tried
         self.loading: set[Station] = set()
         self.ramping: set[Host] = set()

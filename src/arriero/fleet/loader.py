@@ -43,23 +43,38 @@ class Reporter(Protocol):
         ...
 
 
+class Unasked(msgspec.Struct, frozen=True):
+    """What a load is beside a request with a lease: it may find out if an ejection can end."""
+
+    asked_s: float
+    probe: bool = False  # that of the host
+    retrial: bool = False  # that of the model
+
+    @property
+    def is_half_open(self) -> bool:
+        """Whether somebody's return depends on it."""
+        return self.probe or self.retrial
+
+
+def _try(station: Station, now_s: float, *, own: bool) -> Unasked:
+    """Return what a load is tried for; one for a request leaves that to the request."""
+    if not own:
+        return Unasked(now_s)
+    breaker = station.breaker
+    retrial = breaker is not None and breaker.on_try(now_s, own=True)
+    return Unasked(now_s, station.host.breaker.on_try(now_s, own=True), retrial)
+
+
 class Load:
     """A load under way; append to `waiters` to hear of its end."""
 
-    __slots__ = ("target", "task", "waiters")
+    __slots__ = ("target", "task", "trial", "waiters")
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, trial: "Unasked") -> None:
         self.target = target
+        self.trial = trial
         self.waiters: list[LoadWaiter] = []
         self.task: asyncio.Task[None] | None = None
-
-
-class _Unasked(msgspec.Struct):
-    """A load that nobody waits for: it holds no lease, but its failure counts."""
-
-    asked_s: float
-    probe: bool = False
-    retrial: bool = False
 
 
 class Loader:
@@ -71,12 +86,16 @@ class Loader:
         self._report = report
         self._loads: dict[Station, Load] = {}
 
-    def load(self, target: Target, pool: Pool) -> Load:
-        """Return the load of the target's model there, begun now if there was none."""
+    def load(self, target: Target, pool: Pool, *, own: bool = False) -> Load:
+        """Return the load of the target's model there, begun now if there was none.
+
+        `own` is a load for no request.
+        """
         station = target.station
         load = self._loads.get(station)
         if load is None:
-            load = self._loads[station] = Load(target)
+            trial = _try(station, self._clock.now_s(), own=own)
+            load = self._loads[station] = Load(target, trial)
             station.learn(Told.LOAD)
             load.task = self._spawn(self._run(load, pool))
         return load
@@ -88,30 +107,39 @@ class Loader:
                 load.task.cancel()
 
     async def _run(self, load: Load, pool: Pool) -> None:
-        target, began_s = load.target, self._clock.now_s()
-        answer = Answer(End.RESET)
+        target = load.target
+        answer = Answer(End.BUSY)  # when we are cancelled: nobody's fault
         try:
             answer = await _ask(target, pool)
         finally:
             del self._loads[target.station]
             target.station.learn(Told.DONE if answer.end is End.ANSWERED else Told.FAILED)
-        end = _ENDS.get(answer.end, answer.end)
-        reason = end.value if end is not None else ""
-        self._report.tell_loaded(target, reason, self._clock.now_s() - began_s)
+            end = _ENDS.get(answer.end, answer.end)
+            if load.trial.is_half_open or (end is not None and not load.waiters):
+                self._settle(target, end, load.trial)
+        took_s = self._clock.now_s() - load.trial.asked_s
+        self._report.tell_loaded(target, end.value if end is not None else "", took_s)
         for waiter in list(load.waiters):
             waiter.on_load(end, answer.failure)
-        if end is not None and not load.waiters:
-            self._mark(target, end, began_s)
 
-    def _mark(self, target: Target, end: End, began_s: float) -> None:
-        """Do for a load without a waiter what its lease would have done."""
-        station, mark = target.station, RULES[end].mark
-        if mark is not None:
-            trial = _Unasked(began_s)
-            ejected = station.host.on_failure(station, trial, self._clock.now_s(), mark)
+    def _settle(self, target: Target, end: End | None, trial: Unasked) -> None:
+        """Do for a load what the lease of a request would have done."""
+        station, now_s = target.station, self._clock.now_s()
+        host, breaker = station.host, station.breaker
+        mark = RULES[end].mark if end is not None else None
+        if end is None:
+            host.on_answer(probe=trial.probe)
+            if breaker is not None:
+                breaker.on_success(probe=trial.retrial)
+        elif mark is not None:
+            ejected = host.on_failure(station, trial, now_s, mark)
             self._report.tell_ejected(target, ejected, end.value)
-        elif end is End.MISSING_MODEL:
-            station.host.lost(station.model)
+        else:
+            host.breaker.on_abandoned(now_s, probe=trial.probe)
+            if breaker is not None:
+                breaker.on_abandoned(now_s, probe=trial.retrial)
+        if end is End.MISSING_MODEL:
+            host.lost(station.model)
 
 
 async def _ask(target: Target, pool: Pool) -> Answer:

@@ -21,12 +21,18 @@ class Listed(msgspec.Struct, frozen=True):
         return "completion" not in self.capabilities and "embedding" in self.capabilities
 
 
+# "For ever" is Go's longest duration from now on, which ends after the year 2300 (RFC 3339 times
+# in UTC sort as text).
+_NEVER = "2200"
+
+
 class Loaded(msgspec.Struct, frozen=True):
     """A model in a host's memory; `size_vram_bytes < size_bytes` means partly on the CPU."""
 
     context: int = 0
     size_bytes: int = 0
     size_vram_bytes: int = 0
+    forever: bool = False  # it never expires by itself
 
     @property
     def offloaded(self) -> float:
@@ -55,6 +61,7 @@ class _Process(msgspec.Struct, gc=False):
     size: int | None = None
     size_vram: int | None = None
     context_length: int | None = None
+    expires_at: str | None = None
 
 
 class _Processes(msgspec.Struct, gc=False):
@@ -106,7 +113,10 @@ def decode_ps(body: bytes) -> dict[str, Loaded]:
     processes = parse(_processes, body)
     return {
         full_name(name): Loaded(
-            process.context_length or 0, process.size or 0, process.size_vram or 0
+            process.context_length or 0,
+            process.size or 0,
+            process.size_vram or 0,
+            (process.expires_at or "") >= _NEVER,
         )
         for process in processes.models or ()
         if (name := process.name or process.model)
