@@ -68,8 +68,8 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transcript, "CHARS_MAX", 10_000)
     piece = "x" * 100
     sent = told([Chunk(piece) for _ in range(100)])
-    kept = sent.too_long
+    kept = sent.lost
     for _ in range(2 * PIECES_MAX):
         sent.add([Chunk(piece)])
-    assert (kept, sent.too_long) == (False, True)
+    assert (kept, sent.lost) == (False, True)
     assert len(sent.text()) <= (PIECES_MAX + 1) * len(piece)

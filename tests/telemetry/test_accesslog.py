@@ -38,6 +38,7 @@ FULL = Record(
     ignored="tools,think",
     queue_s=0.25,
     user="u1",
+    resumed=1,
 )
 
 
@@ -80,6 +81,7 @@ def test_a_full_record_gives_every_field() -> None:
         "ignored": "tools,think",
         "queue_s": 0.25,
         "user": "u1",
+        "resumed": 1,
     }
 
 

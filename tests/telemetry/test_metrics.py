@@ -45,6 +45,7 @@ def fill(metrics: Metrics) -> None:
     metrics.model_ejected("a", "m:1")
     metrics.model_loaded("a", "m:1", ok=True)
     metrics.probed("a", ok=False)
+    metrics.resumption("resumed")
     metrics.reloaded(ok=True)
 
 

@@ -23,6 +23,7 @@ from arriero.config.settings import Config
 from arriero.core.catalog import is_ready
 from arriero.fleet.care import Care
 from arriero.fleet.inventory import Inventory
+from arriero.fleet.prefill import Verifier
 from arriero.server.connection import ClientConnection
 from arriero.server.gateway import Gateway, Runtime
 from arriero.telemetry import events, looplag
@@ -108,6 +109,11 @@ class Service:
             self._keep(feed_watchdog(watchdog_s))
         if config.server.tls is not None and self._tls is not None:
             self._keep(keep_fresh(config.server.tls, self._tls))
+        verifier = Verifier(
+            gateway.verdicts, lambda: (gateway.runtime.fleet, gateway.runtime.pools)
+        )
+        gateway.nudge = verifier.nudge
+        self._keep(verifier.run())
         self._watch_backends(gateway.runtime, previous=None)
         await self._listen(gateway, server)
         with self._signals(sink):

@@ -116,7 +116,7 @@ def refusal(request: CanonicalRequest, sent: Transcript, resumptions: int) -> Re
     reasons = {
         Refusal.NOT_TEXT: not is_text(request),
         Refusal.TOO_OFTEN: resumptions >= RESUMPTIONS_MAX,
-        Refusal.TOO_LONG: sent.too_long,
+        Refusal.TOO_LONG: sent.lost,
         Refusal.TOOL_CALL: sent.called,
         Refusal.THINKING: bool(sent.thoughts) and not text,
         Refusal.LOOPING: sent.loops(),

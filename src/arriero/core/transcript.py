@@ -17,7 +17,7 @@ LOOP_PIECES = 30
 class Transcript:
     """One answer so far. `add` is told of everything that was sent."""
 
-    __slots__ = ("_chars", "_joined", "_pieces", "_tail", "_thoughts", "called", "finished")
+    __slots__ = ("_chars", "_joined", "_pieces", "_tail", "_thoughts", "called", "finished", "lost")
 
     def __init__(self) -> None:
         self._tail: list[str] = []
@@ -27,6 +27,7 @@ class Transcript:
         self._thoughts: list[str] = []
         self.called = False  # a tool call was sent
         self.finished = False  # a finish reason was sent
+        self.lost = False  # text was thrown away because there was too much of it
 
     def add(self, chunks: list[Chunk]) -> None:
         """Note what is sent."""
@@ -41,11 +42,6 @@ class Transcript:
             self._fold()
 
     @property
-    def too_long(self) -> bool:
-        """Whether text was thrown away because there was too much of it."""
-        return self._chars > CHARS_MAX
-
-    @property
     def pieces(self) -> int:
         """How many pieces were sent, thinking included: about one for each token."""
         return self._pieces + len(self.tail())
@@ -56,7 +52,7 @@ class Transcript:
         return "".join(self._thoughts)
 
     def text(self) -> str:
-        """Return all text sent; of what is `too_long` not all is there."""
+        """Return all text sent; of what was `lost` not all is there."""
         return "".join([*self._joined, *self._tail])
 
     def tail(self) -> list[str]:
@@ -88,6 +84,7 @@ class Transcript:
 
     def _keep(self, chars: int) -> None:
         self._chars += chars
-        if self.too_long:
+        if self._chars > CHARS_MAX:
+            self.lost = True
             self._joined.clear()
             self._thoughts.clear()

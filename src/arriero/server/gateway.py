@@ -8,8 +8,9 @@ from arriero.base.ids import IdSource
 from arriero.config.settings import Config
 from arriero.core.access import master_key, padded_key
 from arriero.core.admission import Queue
-from arriero.core.fleet import Fleet, Lease, Target
+from arriero.core.fleet import Alias, Fleet, Lease, Target
 from arriero.core.keys import KeyRing
+from arriero.core.prefill import Verdicts
 from arriero.core.record import Record
 from arriero.core.roster import Ejected
 from arriero.fleet.connection import UpstreamConnection
@@ -103,8 +104,8 @@ class Gateway:
 
     __slots__ = (
         "_settled", "access_log", "clock", "connections", "counters", "date_line", "dispatcher",
-        "draining", "events", "hand_over", "ids", "leftovers", "loader", "queue", "ring",
-        "runtime", "started_s",
+        "draining", "events", "hand_over", "ids", "leftovers", "loader", "nudge", "queue", "ring",
+        "runtime", "started_s", "verdicts",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +129,9 @@ class Gateway:
         self._settled: list[Record] = []
         self.connections: set[Swept] = set()
         self.leftovers: set[Leftover] = set()
+        self.verdicts = Verdicts()
+        # Has the template of a target verified whose model is loaded.
+        self.nudge: Callable[[Alias, Target], None] = lambda _alias, _target: None
         self.loader: Loader | None = None  # while there is somebody to run its loads
         self.ring = KeyRing(b"")  # no keys; a store brings its own ring
         self.draining = False

@@ -4,7 +4,7 @@
                                                     ^---------- another backend -----'
 
 Errors are raised and answered by the exchange, which also settles. Nothing is asked again once a
-byte of an answer has reached the client.
+byte of an answer has reached the client; but its rest may be asked for (`resume`).
 """
 
 import msgspec
@@ -23,8 +23,9 @@ from arriero.server.exchange import Exchange
 from arriero.server.gateway import Runtime
 from arriero.server.operations import Operation
 from arriero.server.relay import PassthroughRelay, StreamRelay, WholeReader
+from arriero.server.resume import Broken, Lost, track, verify
 from arriero.server.routes import Route, View, find_route, no_route
-from arriero.server.tries import Tries
+from arriero.server.tries import Tries, error_of
 from arriero.server.views import show, unknown_alias
 from arriero.wire.canonical import CanonicalRequest, Chat, Embedding, Usage
 from arriero.wire.dialect import AnswerEncoder, BackendDialect
@@ -194,6 +195,8 @@ async def _serve_stream(
         target = tries.at_once() or await tries.in_turn()
         assert isinstance(target, Target)
         relay = _relay(exchange, wanted, target, encoder)
+        if track(relay, wanted, tries.alias):
+            verify(exchange, tries.alias, target, relay)
         attempt = _start(exchange, wanted, target, tries, relay)
         end = await exchange
         exchange.ongoing = None
@@ -202,7 +205,38 @@ async def _serve_stream(
             tries.answered(relay.usage)
             exchange.end_stream(encoder.end() if isinstance(relay, StreamRelay) else b"")
             return
+        if relay.sent:
+            broken = Broken(exchange, wanted, tries.alias, relay, _lost(attempt, end))
+            await _go_on(broken, tries)
+            return
         tries.failed(attempt, end)
+
+
+async def _go_on(broken: Broken, tries: Tries) -> None:
+    """Have the rest of a stream that broke off written elsewhere."""
+    exchange = broken.exchange
+    done = broken.look()
+    while not done:
+        tries.only(broken.hosts)
+        try:
+            target = tries.at_once() or await tries.in_turn()
+        except GatewayError as nobody:
+            raise broken.give_up(nobody.code) from None
+        assert isinstance(target, Target)
+        wanted, relay = broken.go_on(target, BACKEND_DIALECTS[target.host.kind])
+        attempt = _start(exchange, wanted, target, tries, relay)
+        end = await exchange
+        exchange.ongoing = None
+        _count(exchange, relay.usage)
+        if end is End.ANSWERED:
+            exchange.end_stream(broken.encoder.end())
+            return
+        done = broken.failed(relay, _lost(attempt, end))
+
+
+def _lost(attempt: Attempt, end: object) -> Lost:
+    assert isinstance(end, End)
+    return Lost(attempt.lease.target, end, error_of(attempt, end))
 
 
 def _relay(

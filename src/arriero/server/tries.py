@@ -140,11 +140,15 @@ class Tries(msgspec.Struct, eq=False):
         exchange.extra_head = exchange.extra_head.replace(self._told, b"") + told
         self._told = told
 
+    def only(self, hosts: int) -> None:
+        """From now on ask these hosts, each of them once more, and nobody else."""
+        self.tried = ~hosts
+
     def failed(self, attempt: Attempt, end: object) -> None:
         """Note a failed attempt. Raises its error unless somebody else may be asked."""
         assert isinstance(end, End)
         step = RULES[end].next
-        error = _error(attempt, end)
+        error = error_of(attempt, end)
         self._last = more_telling(self._last, error)
         if step is Next.RETRY:
             self._failures += 1
@@ -182,7 +186,7 @@ def _nobody(exchange: Exchange, alias: Alias) -> GatewayError:
     )
 
 
-def _error(attempt: Attempt, end: End) -> GatewayError:
+def error_of(attempt: Attempt, end: End) -> GatewayError:
     """Return what tells the client of a failed attempt, should nobody else answer."""
     rule, failure = RULES[end], attempt.failure
     if rule.error is NoBackend:

@@ -48,6 +48,7 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
     ignored: str = ""
     queue_s: float | None = None
     user: str = ""
+    resumed: int = 0
 
 
 class AccessLog:
@@ -138,6 +139,7 @@ def _line(record: Record) -> Line:
         _bounded(record.ignored),
         int(record.queue_s * 1e6) / 1e6 if record.queue_s else None,
         record.user,
+        record.resumed,
     )
 
 

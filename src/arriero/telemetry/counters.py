@@ -97,6 +97,7 @@ class Counters:
         self.errors = Table(series_max)  # code
         self.backend_failures = Table(series_max)  # backend, reason
         self.ejections = Table(series_max)  # backend
+        self.resumptions = Table(series_max)  # outcome
         self.model_ejections = Table(series_max)  # backend, model
         self.model_loads = Table(series_max)  # backend, model, result
         self.probes = Table(series_max)  # backend, result
@@ -165,6 +166,10 @@ class Counters:
     def tools_dropped(self, alias: str) -> None:
         """Count a request that lost its tools because no host's model can use them."""
         self._of_alias(alias if alias in self.fleet_view().aliases else "").tools_dropped += 1
+
+    def resumption(self, outcome: str) -> None:
+        """Count what became of a stream that broke off in the middle."""
+        self.resumptions.add(outcome)
 
     def reloaded(self, *, ok: bool) -> None:
         """Count an attempt to read the configuration again."""

@@ -168,6 +168,12 @@ def _tables(counters: Counters) -> Iterator[Metric]:
         ("backend", "result"),
     )
     yield _table(
+        counters.resumptions,
+        "arriero_resumptions",
+        "Streams that broke off in the middle, by what became of them.",
+        ("outcome",),
+    )
+    yield _table(
         counters.reloads,
         "arriero_config_reloads",
         "Attempts to read the configuration again.",
