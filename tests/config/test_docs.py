@@ -27,6 +27,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "`routing`": settings.Routing,
     "`queue`": settings.Queueing,
     "`access`": settings.Access,
+    "`store`": settings.Store,
     "`log`": settings.Log,
 }
 # Required by the struct, and derived when a file does not give them.

@@ -8,6 +8,7 @@ import signal
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -15,6 +16,7 @@ import uvloop
 from arriero import __version__
 from arriero.app.build import build_gateway, build_runtime
 from arriero.app.clock import SystemClock
+from arriero.app.keeper import open_keeper
 from arriero.app.notify import barrier, feed_watchdog, notify, reloading, watchdog_interval_s
 from arriero.app.sockets import Sockets, adopt, hand_over, inherited
 from arriero.app.tls import keep_fresh, load_context
@@ -40,16 +42,22 @@ class Service:
     """One running gateway."""
 
     def __init__(
-        self, config: Config, reload: Reload | None = None, sockets: Sockets | None = None
+        self,
+        config: Config,
+        reload: Reload | None = None,
+        sockets: Sockets | None = None,
+        state: Path | None = None,
     ) -> None:
         """Prepare to serve `config`; `reload` reads it anew and raises what it raises.
 
         `sockets` are what a supervisor handed over; a listener among them replaces the address of
-        the configuration.
+        the configuration. `state` is the folder for what outlives the process; without it and
+        without `store.url` there are no virtual keys.
         """
         self._config = config
         self._reload = reload
         self._sockets = sockets or Sockets()
+        self._state = state
         self._announced = False
         self._clock = SystemClock()
         self._log = events.configure(config.log.level)
@@ -71,14 +79,18 @@ class Service:
     async def run(self) -> None:
         """Serve until `stop`; being cancelled ends it at once.
 
-        Raises OSError if the address cannot be had or the access log not be opened, and
-        TlsUnusable.
+        Raises OSError if the address cannot be had or the access log not be opened, TlsUnusable,
+        and StoreError.
         """
         config = self._config
         sink = log_sink.open_sink(config.log.access)
+        keeper = None
         try:
+            keeper = await open_keeper(config.store, self._state, self._clock)
             runtime = build_runtime(config, self._clock, self._spawn)
             gateway = self._gateway = build_gateway(runtime, self._clock, sink, self._log)
+            if keeper is not None:
+                gateway.ring, gateway.on_settled = keeper.ring, keeper.take
             care = Care(self._spawn, self._clock, gateway)
             gateway.loader = care.loader
             # Before there are tasks: an error of theirs would come out of the group in a group.
@@ -86,6 +98,8 @@ class Service:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 try:
+                    if keeper is not None:
+                        self._keep(keeper.run(lambda: gateway.runtime.config.store.usage_days))
                     await self._serve(gateway, care, server, sink)
                 finally:
                     care.stop()
@@ -93,6 +107,8 @@ class Service:
                     for task in self._tasks:
                         task.cancel()
         finally:
+            if keeper is not None:
+                await keeper.close()
             if sink is not None:
                 sink.close()
 
@@ -297,15 +313,15 @@ def _date_line(unix_s: float) -> bytes:
     return f"Date: {formatdate(unix_s, usegmt=True)}\r\n".encode()
 
 
-def run(config: Config, reload: Reload | None = None) -> None:
+def run(config: Config, reload: Reload | None = None, state: Path | None = None) -> None:
     """Serve `config` on a new event loop until SIGTERM or SIGINT.
 
-    Raises OSError and TlsUnusable, as `Service.run`, and SocketsUnusable.
+    Raises OSError, TlsUnusable and StoreError, as `Service.run`, and SocketsUnusable.
     """
     sockets = inherited(os.environ)
 
     async def main() -> None:
-        await Service(config, reload, sockets).run()
+        await Service(config, reload, sockets, state).run()
 
     logging.captureWarnings(capture=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -192,7 +192,7 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     within `slow_start_s`; 0 gives it all at once.
     """
 
-    strategy: Strategy = "least-busy"
+    strategy: Strategy = "adaptive"
     retries: Retries = 2
     failures_max: Count = 3
     ejection_s: Seconds = 5.0
@@ -233,6 +233,16 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     metrics_public: bool = False
 
 
+class Store(msgspec.Struct, frozen=True, kw_only=True):
+    """Where keys and usage are kept. Without `url`, a file in the state directory, if there is one.
+
+    `usage_days` is how long single requests are kept; sums by day are kept for ever.
+    """
+
+    url: Secret | None = None
+    usage_days: Count = 90
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """The access log: `access` is `stdout`, `stderr`, `off` or a file's path."""
 
@@ -250,5 +260,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     routing: Routing = Routing()
     queue: Queueing = Queueing()
     access: Access = Access()
+    store: Store = Store()
     log: Log = Log()
     digest: str = ""

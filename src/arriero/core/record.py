@@ -31,3 +31,4 @@ class Record(msgspec.Struct, gc=False):
     queue_s: float = 0.0  # waited here for a slot
     user: str = ""  # whom a trusted key named
     resumed: int = 0  # how often the stream went on elsewhere
+    model: str = ""  # what the backend calls it

@@ -104,8 +104,8 @@ class Gateway:
 
     __slots__ = (
         "_settled", "access_log", "clock", "connections", "counters", "date_line", "dispatcher",
-        "draining", "events", "hand_over", "ids", "leftovers", "loader", "nudge", "queue", "ring",
-        "runtime", "started_s", "verdicts",
+        "draining", "events", "hand_over", "ids", "leftovers", "loader", "nudge", "on_settled",
+        "queue", "ring", "runtime", "started_s", "verdicts",
     )  # fmt: skip
 
     def __init__(
@@ -134,6 +134,7 @@ class Gateway:
         self.nudge: Callable[[Alias, Target], None] = lambda _alias, _target: None
         self.loader: Loader | None = None  # while there is somebody to run its loads
         self.ring = KeyRing(b"")  # no keys; a store brings its own ring
+        self.on_settled: Callable[[list[Record]], None] | None = None  # who writes usage down
         self.draining = False
         # Takes the file number of a connection that a process after this one may go on with.
         self.hand_over: Callable[[int], bool] = lambda _: False
@@ -163,6 +164,8 @@ class Gateway:
         for record in settled:
             self.counters.settle(record)
             self.access_log.add(record)
+        if settled and self.on_settled is not None:
+            self.on_settled(settled)
 
     def tell_ejected(self, target: Target, ejected: Ejected, reason: str) -> None:
         """Count and log who is left out after a failure, if anybody is."""

@@ -270,6 +270,7 @@ def _start(
     tries.sent_to(target.station)
     exchange.ongoing = attempt
     record.backend = host.name
+    record.model = target.station.model
     record.attempts += 1
     timeouts = target.timeouts
     wait_s = timeouts.first_token_s if wanted.stream else timeouts.response_s

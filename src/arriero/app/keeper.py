@@ -1,0 +1,203 @@
+"""The keys in memory and the store beside it: loaded, followed, changed, and usage written.
+
+Serving asks the ring only. The store's thread is asked at the start, when a key changes, and twice
+a second for what other gateways changed and to write what was used. When the store cannot be
+reached, the gateway goes on with the keys it knows, keeps what is to be written up to a limit, and
+says so; changes of keys are refused meanwhile.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self, TypeVar
+
+from arriero.base.clock import Clock
+from arriero.config.settings import Store as StoreSettings
+from arriero.core.keys import Key, KeyRing
+from arriero.core.record import Record
+from arriero.store.port import AuditEntry, Changes, Store, StoreError, UsageRow
+from arriero.store.thread import StoreThread
+
+INTERVAL_S = 0.5  # between two looks: a key that another gateway revokes stops within a second
+PENDING_MAX = 200_000  # requests to be written; about 60 MB while the store is away
+BATCH_MAX = 2_000  # requests written at once
+PEPPER_BYTES = 32
+STORE_FILE = "arriero.db"  # in the state directory
+PRUNE_INTERVAL_S = 3600.0
+DAY_S = 86_400.0
+
+T = TypeVar("T")
+
+_log = logging.getLogger("arriero.store")
+
+
+class Keeper:
+    """A store at work."""
+
+    def __init__(self, thread: StoreThread, ring: KeyRing, seq: int, clock: Clock) -> None:
+        self._thread = thread
+        self._clock = clock
+        self._seq = seq  # of the last change of a key that the ring has seen
+        self._pending: deque[Sequence[Record]] = deque()
+        self._pending_count = 0
+        self._pruned_s = -PRUNE_INTERVAL_S
+        self.ring = ring
+        self.is_up = True
+        self.dropped = 0  # requests whose usage was lost
+
+    @classmethod
+    async def open(cls, url: str, pepper: bytes, clock: Clock) -> Self:
+        """Open the store at `url` and load its keys. Raises StoreError.
+
+        `pepper` are random bytes, which a new installation takes for its own.
+        """
+        thread = await StoreThread.open(url)
+
+        def load(store: Store) -> tuple[bytes, Changes]:
+            return store.pepper(pepper), store.load_keys()
+
+        own_pepper, loaded = await thread.call(load)
+        ring = KeyRing(own_pepper, loaded.changed)
+        ring.expire(clock.unix_s())
+        return cls(thread, ring, loaded.seq, clock)
+
+    # -- changes of keys
+
+    async def put(self, key: Key, entry: AuditEntry) -> None:
+        """Write a key, then let it be used. Raises KeyConflict, StoreUnavailable."""
+        await self._thread.call(lambda store: store.put_key(key, entry))
+        self.ring.put(key)
+        self.ring.expire(self._clock.unix_s())
+
+    async def remove(self, key_id: str, entry: AuditEntry) -> None:
+        """Forget a key at once, and in the store. Raises StoreUnavailable."""
+        await self._thread.call(lambda store: store.remove_key(key_id, entry))
+        self.ring.remove(key_id)
+
+    async def ask(self, question: Callable[[Store], T]) -> T:
+        """Return what the store answers, with all usage until now in it. Raises StoreError."""
+        await self._write_usage()
+        return await self._thread.call(question)
+
+    # -- while it runs
+
+    def take(self, settled: Sequence[Record]) -> None:
+        """Note settled requests, to be written soon; they must not be changed afterwards."""
+        if self._pending_count >= PENDING_MAX:
+            self.dropped += len(settled)
+            return
+        self._pending.append(settled)
+        self._pending_count += len(settled)
+
+    async def run(self, usage_days: Callable[[], int]) -> None:
+        """Follow and write until cancelled; `usage_days` is how long single requests are kept."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            self.ring.expire(self._clock.unix_s())
+            try:
+                await self._write_usage()
+                await self._follow()
+                await self._prune(usage_days())
+            except StoreError as error:
+                self._note_down(error)
+            else:
+                self._note_up()
+
+    async def close(self) -> None:
+        """Write what is left, and let go. What cannot be written now is lost, and told."""
+        try:
+            await self._write_usage()
+        except StoreError as error:
+            _log.error("usage lost", extra={"requests": self._pending_count, "reason": str(error)})
+        await self._thread.close()
+
+    async def _follow(self) -> None:
+        seq = self._seq
+        news = await self._thread.call(lambda store: store.changes_since(seq))
+        if news.seq == seq:
+            return
+        for key in news.changed:
+            self.ring.put(key)
+        for key_id in news.removed:
+            self.ring.remove(key_id)
+        self.ring.expire(self._clock.unix_s())
+        self._seq = news.seq
+
+    async def _write_usage(self) -> None:
+        while self._pending:
+            batch: list[Record] = []
+            taken: list[Sequence[Record]] = []
+            while self._pending and len(batch) < BATCH_MAX:
+                taken.append(self._pending.popleft())
+                batch += taken[-1]
+            try:
+                await self._thread.call(_writing(batch))
+            except BaseException:  # also when cancelled: it may not have been written
+                self._pending.extendleft(reversed(taken))
+                raise
+            self._pending_count -= len(batch)
+
+    async def _prune(self, usage_days: int) -> None:
+        now_s = self._clock.now_s()
+        if now_s - self._pruned_s < PRUNE_INTERVAL_S:
+            return
+        self._pruned_s = now_s
+        before_unix_s = self._clock.unix_s() - usage_days * DAY_S
+        await self._thread.call(lambda store: store.prune(before_unix_s))
+
+    def _note_down(self, error: StoreError) -> None:
+        if self.is_up:
+            self.is_up = False
+            _log.error(
+                "store unavailable: serving with the keys known so far",
+                extra={"reason": str(error), "hint": error.hint},
+            )
+
+    def _note_up(self) -> None:
+        if not self.is_up:
+            self.is_up = True
+            _log.info("store available again")
+
+
+async def open_keeper(settings: StoreSettings, state: Path | None, clock: Clock) -> Keeper | None:
+    """Return the configured store at work, None if there is none. Raises StoreError."""
+    if settings.url is not None:
+        url = settings.url.reveal()
+    elif state is not None:
+        url = f"sqlite:///{state / STORE_FILE}"
+    else:
+        return None
+    return await Keeper.open(url, secrets.token_bytes(PEPPER_BYTES), clock)
+
+
+def _writing(batch: Sequence[Record]) -> Callable[[Store], None]:
+    return lambda store: store.add_usage(usage_rows(batch))
+
+
+def usage_rows(records: Sequence[Record]) -> list[UsageRow]:
+    """Return what requests to models used; views and refused ones used nothing."""
+    return [
+        UsageRow(
+            record.request_id,
+            record.started_unix_s + record.duration_s,
+            record.principal,
+            record.user,
+            record.alias,
+            record.model,
+            record.backend,
+            record.operation,
+            record.outcome,
+            record.status,
+            record.prompt_tokens,
+            record.cached_tokens,
+            record.completion_tokens,
+            record.queue_s,
+            record.first_token_s,
+            record.duration_s,
+        )
+        for record in records
+        if record.alias
+    ]
