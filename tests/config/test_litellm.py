@@ -24,7 +24,10 @@ def test_a_list_is_enough(keyed: Load) -> None:
     loaded = keyed(LIST)
     assert loaded.vocabulary == "litellm"
     assert not loaded.notes
-    assert (loaded.config.routing, loaded.config.server) == (Routing(), Server())
+    assert (loaded.config.routing, loaded.config.server) == (
+        Routing(strategy="least-busy"),
+        Server(),
+    )
 
 
 def test_router_settings_become_routing(keyed: Load) -> None:
@@ -53,7 +56,7 @@ def test_the_nearest_num_retries_counts(
     assert keyed(text).config.routing.retries == retries
 
 
-@pytest.mark.parametrize("strategy", ["least-busy", "round-robin", "simple-shuffle"])
+@pytest.mark.parametrize("strategy", ["adaptive", "least-busy", "round-robin", "simple-shuffle"])
 def test_our_strategies_are_taken(strategy: str, keyed: Load) -> None:
     text = LIST + f"router_settings: {{routing_strategy: {strategy}}}"
     assert keyed(text).config.routing.strategy == strategy
@@ -65,7 +68,7 @@ def test_our_strategies_are_taken(strategy: str, keyed: Load) -> None:
 def test_other_strategies_are_mistakes_that_list_ours(strategy: str, mistakes: Mistakes) -> None:
     ((_, column, message),) = mistakes(LIST + f"router_settings: {{routing_strategy: {strategy}}}")
     assert column == 37
-    assert "one of least-busy, round-robin, simple-shuffle" in message
+    assert "one of adaptive, least-busy, round-robin, simple-shuffle" in message
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ Load = Callable[..., Loaded]
 Mistakes = Callable[..., list[tuple[int, int, str]]]
 
 NAME = "a name of up to 64 letters, digits, dots, dashes and underscores"
-STRATEGIES = "least-busy, round-robin, simple-shuffle"
+STRATEGIES = "adaptive, least-busy, round-robin, simple-shuffle"
 FLEET = "backends: [http://a:11434]\nmodels: [{name: m}]\n"
 MODELS = "\nmodels: [{name: m}]\n"
 

@@ -10,7 +10,7 @@ from arriero.config.settings import Backend, BackendKind, Model, Route, Routing
 from arriero.core.fleet import Fleet, Lease, take_lease
 from arriero.core.health import Cause, State
 from arriero.core.residency import Residency, Told
-from arriero.core.roster import Ejected, Host, Station
+from arriero.core.roster import Ejected, Group, Host, Station
 from arriero.core.routing import open_mask
 from arriero.wire.inventory import Listed, Loaded
 
@@ -348,8 +348,7 @@ class LeaseMachine(RuleBasedStateMachine):
                 assert bool(group.resident & bit) is (station.residency is Residency.LOADED)
                 loads = station.residency is Residency.LOADING
                 assert bool(group.loading & bit) <= loads  # others may wait no more for it
-                here = group.resident | group.loading if group.loading else -1
-                assert group.open == group.usable & group.free & here
+                assert group.open == group.usable & group.free & here(group)
                 resort = usable or (own := station.breaker) is None or own.cause is Cause.SILENT
                 assert not (group.resort & bit and resort)
 
@@ -394,10 +393,18 @@ def has_room(station: Station) -> bool:
     return station.running < station.slots and not held
 
 
+def here(group: Group) -> int:
+    """Return the hosts that requests need not wait for another one's memory instead."""
+    if group.loading:
+        return group.resident | group.loading
+    if group.patient and group.resident & group.usable:
+        return group.resident | group.empty
+    return -1
+
+
 def is_here(station: Station) -> bool:
-    """Say whether nobody has to wait for another host's load instead."""
-    group = station.group
-    return not group.loading or bool((group.resident | group.loading) & station.host.bit)
+    """Say whether nobody has to wait for another host instead."""
+    return bool(here(station.group) & station.host.bit)
 
 
 class SlowStartMachine(LeaseMachine):

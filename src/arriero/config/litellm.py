@@ -161,7 +161,8 @@ def _routing(reader: Reader, router: _Section, settings: _Section) -> Routing:
         reader.note(router.entries["allowed_fails"], message)
     ejection_s = router.given.get("cooldown_time") or default.ejection_s
     return Routing(
-        strategy=router.given.get("routing_strategy") or default.strategy,
+        # A file that says nothing means what is nearest to LiteLLM, not what is best here.
+        strategy=router.given.get("routing_strategy") or "least-busy",
         retries=retries,
         failures_max=failures,
         ejection_s=ejection_s,
