@@ -71,6 +71,22 @@ def test_capabilities_in_our_words_without_the_models_name(text: str, param: str
     assert "nomic" not in found.message
 
 
+def test_both_figures_are_taken_where_they_are_told() -> None:
+    words = "request (9000 tokens) exceeds the available context size (4096 tokens), try increasing"
+    inner = {"error": {"code": 400, "message": words, "type": "exceed_context_size_error"}}
+    for body in ({"error": words}, {"error": json.dumps(inner)}, inner):
+        found = OLLAMA.decode_failure(400, json.dumps(body).encode())
+        assert (found.needed, found.available) == (9000, 4096)
+    own = "the prompt is longer than the context length currently available: 12 tokens, 7 fit"
+    found = failure(400, own)
+    assert (found.needed, found.available) == (12, 7)
+    fields = {"type": "exceed_context_size_error", "n_prompt_tokens": 9000, "n_ctx": 4096}
+    found = failure(400, json.dumps({"error": {"message": "in other words", **fields}}))
+    assert (found.needed, found.available) == (9000, 4096)
+    found = failure(400, "the input length exceeds the context length")
+    assert (found.needed, found.available) == (0, 0)
+
+
 LLAMA_SERVER = json.dumps(
     {
         "error": {

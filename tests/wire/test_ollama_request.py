@@ -45,7 +45,18 @@ def test_what_the_client_did_not_say_is_left_out() -> None:
         "model": "llama3:8b",
         "messages": [{"role": "user", "content": "Hello"}],
         "stream": False,
+        "truncate": False,
     }
+
+
+def test_nothing_is_cut_in_silence_unless_the_alias_allows_it() -> None:
+    completion = Completion(model="a", prompt="x", sampling=Sampling())
+    embedding = Embedding(model="a", inputs=["x"])
+    cut = Model(name="alias", routes=(), overflow="truncate")
+    for request in (chat(), completion, embedding):
+        assert body(request)["truncate"] is False
+        assert body(request, cut).get("truncate", True) is True
+        assert "shift" not in body(request), "it would load the model anew"
 
 
 def test_paths() -> None:
@@ -232,7 +243,7 @@ def test_a_trailing_assistant_turn_stays_the_last() -> None:
     messages = [*HELLO, Message("assistant", "Once upon")]
     said = body(chat(messages, continue_final_message=True))
     assert said["messages"][-1] == {"role": "assistant", "content": "Once upon"}
-    assert set(said) == {"model", "messages", "stream"}
+    assert set(said) == {"model", "messages", "stream", "truncate"}
 
 
 def test_a_completion_goes_through_the_template() -> None:
@@ -254,6 +265,7 @@ def test_a_completion_goes_through_the_template() -> None:
         "logprobs": True,
         "top_logprobs": 2,
         "keep_alive": -1,
+        "truncate": False,
     }
 
 

@@ -541,6 +541,19 @@ def test_context_errors_have_openais_code(error: object) -> None:
     assert (found.kind, found.code) == (FailureKind.CLIENT, "context_length_exceeded")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "However, you requested 5000 tokens (4000 in the messages, 1000 in the completion).",
+        "However, your request has 5000 input tokens. Please reduce the length.",
+    ],
+)
+def test_vllms_figures_are_taken(words: str) -> None:
+    error = {"message": f"This model's maximum context length is 4096 tokens. {words}"}
+    found = OPENAI.decode_failure(400, json.dumps({"error": error}).encode())
+    assert (found.needed, found.available) == (5000, 4096)
+
+
 def test_an_error_event_is_judged_by_its_words() -> None:
     assert OPENAI.decode_stream_error("boom").kind is FailureKind.BROKEN
     found = OPENAI.decode_stream_error("exceeds the available context size")

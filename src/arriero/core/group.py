@@ -24,9 +24,9 @@ class Group:
     """
 
     __slots__ = (
-        "_asked_s", "_since_s", "_spills", "digest", "divergent", "empty", "free", "loading",
-        "mixed", "model", "odd", "open", "paces", "patient", "prefixes", "resident", "resort",
-        "usable",
+        "_asked_s", "_since_s", "_spills", "context", "digest", "divergent", "empty", "free",
+        "loading", "mixed", "model", "odd", "open", "paces", "patient", "prefixes", "resident",
+        "resort", "usable",
     )  # fmt: skip
 
     def __init__(self, model: str) -> None:
@@ -39,6 +39,7 @@ class Group:
         self.loading = 0  # the gateway is loading it, not for too long yet
         self.resort = 0  # ejected, but worth a try before a request is given up
         self.odd = 0  # other weights than those that are served
+        self.context = 0  # the largest that was seen loaded, in tokens
         self.digest = ""  # of the weights that are served
         self.mixed = False  # any weights may be served
         self.divergent = False  # hosts have different ones

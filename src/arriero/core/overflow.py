@@ -95,6 +95,11 @@ def exceeded(
     )
 
 
+def estimate(request: CanonicalRequest, model: str, ratios: TokenRatios) -> int:
+    """Return about how many tokens the longest text has that has to fit on its own."""
+    return ratios.tokens(model, max(_inputs_bytes(request), default=0))
+
+
 def text_bytes(request: CanonicalRequest) -> int:
     """Return about how many bytes of text a prompt has; 0 when images make that meaningless."""
     return sum(_inputs_bytes(request))

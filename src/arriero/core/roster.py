@@ -32,6 +32,7 @@ from typing import Protocol
 from arriero.config.settings import Backend, Routing
 from arriero.core.group import Group
 from arriero.core.health import AVAILABLE, Breaker, Cause, State
+from arriero.core.overflow import TokenRatios
 from arriero.core.residency import Residency, Told, after
 from arriero.core.silence import Verdict, Witness, judge
 from arriero.core.slowstart import Ramp
@@ -115,6 +116,7 @@ class Station:
         self.group.set_empty(host.bit, empty=not host.resident and not host.loads)
         if loaded is not None:
             self.learn(Told.MEMORY)
+            self.group.context = max(self.group.context, loaded.context)
             self.group.paces.enrol(host.bit, loaded.offloaded)
         elif host.installed is None:
             self.learn(Told.GONE)
@@ -399,7 +401,7 @@ class Roster:
 
     __slots__ = (
         "available", "dirty", "groups", "hosts", "levels", "loading", "now_s", "on_vacant",
-        "ramping", "resting", "suspects", "withheld",
+        "ramping", "ratios", "resting", "suspects", "withheld",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -414,6 +416,7 @@ class Roster:
         self.loading: set[Station] = set()
         self.ramping: set[Host] = set()
         self.suspects: set[Host] = set()  # to be probed at once
+        self.ratios = TokenRatios()
         self.dirty: set[Group] = set()  # to be looked at for different weights
 
     def sweep(self, now_s: float) -> None:

@@ -17,10 +17,12 @@ from arriero.core.capabilities import adapt
 from arriero.core.fleet import Target, take_lease
 from arriero.core.keys import Key
 from arriero.core.principal import Caller, identify
+from arriero.fleet.loader import must_load
 from arriero.server.attempt import Attempt, Reader, Waiter
 from arriero.server.batch import Batch, Share, batch_key
 from arriero.server.exchange import Exchange
 from arriero.server.gateway import Runtime
+from arriero.server.length import check_length
 from arriero.server.operations import Operation
 from arriero.server.relay import PassthroughRelay, StreamRelay, WholeReader
 from arriero.server.resume import Broken, Lost, track, verify
@@ -81,6 +83,7 @@ async def serve(exchange: Exchange) -> None:
         exchange.gateway.counters.tools_dropped(alias.name)
     if wanted.ignored:
         exchange.tell_ignored(wanted.ignored)
+    check_length(wanted, alias, exchange.runtime.fleet.roster, len(body))
     ask = ask_for(caller, wanted, len(body))
     if operation.encoder is not None and wanted.stream:
         record.stream = True
@@ -274,7 +277,7 @@ def _start(
     record.attempts += 1
     timeouts = target.timeouts
     wait_s = timeouts.first_token_s if wanted.stream else timeouts.response_s
-    if host.kind == "ollama" and not target.station.resident:
+    if not target.station.resident and not must_load(target):  # it may have to load by itself
         wait_s += timeouts.load_s
     attempt.start(now_s + wait_s)
     return attempt

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import msgspec
 
 from arriero.base.errors import GatewayError, NoBackend, QueueFull, UnknownModel
-from arriero.core.ask import Ask
+from arriero.core.ask import BYTES_PER_TOKEN, Ask
 from arriero.core.attempts import BUSY_RETRY_AFTER_S, RULES, End, Next, more_telling
 from arriero.core.catalog import retry_after_s
 from arriero.core.fairness import Charge
 from arriero.core.fleet import Alias, Target
 from arriero.core.learning import Sent, answered, sent
 from arriero.core.line import Ticket
+from arriero.core.overflow import SAMPLE_BYTES_MIN, text_bytes
 from arriero.core.roster import Station
 from arriero.core.routing import askable, open_mask
 from arriero.core.strategies import ADAPTIVE, choose
@@ -19,7 +20,11 @@ from arriero.server.attempt import Attempt
 from arriero.server.batch import Share
 from arriero.server.dispatch import Turn, Waiting
 from arriero.server.exchange import Exchange
+from arriero.server.length import too_long
 from arriero.wire.canonical import Usage
+from arriero.wire.verdict import CONTEXT_EXCEEDED
+
+SAMPLE_TOKENS_MIN = SAMPLE_BYTES_MIN // BYTES_PER_TOKEN  # of the estimate that every request has
 
 
 class Tries(msgspec.Struct, eq=False):
@@ -72,7 +77,11 @@ class Tries(msgspec.Struct, eq=False):
             self._sent = sent(station, self._ask)
 
     def answered(self, usage: Usage | None) -> None:
-        """The answer is complete: it tells how fast the station is."""
+        """The answer is complete: it tells how many tokens there were, and how fast they came."""
+        if usage is not None and self._ask.prompt_tokens >= SAMPLE_TOKENS_MIN:
+            ratios = self._exchange.runtime.fleet.roster.ratios
+            model = self.alias.branches[0].group.model
+            ratios.learn(model, text_bytes(self._ask.request), usage.prompt_tokens)
         note = self._sent
         if note is not None and usage is not None:
             answered(
@@ -149,6 +158,9 @@ class Tries(msgspec.Struct, eq=False):
         assert isinstance(end, End)
         step = RULES[end].next
         error = error_of(attempt, end)
+        if error.code == CONTEXT_EXCEEDED and attempt.failure is not None:
+            roster = self._exchange.runtime.fleet.roster
+            error = too_long(attempt.failure, self._ask.request, self.alias, roster)
         self._last = more_telling(self._last, error)
         if step is Next.RETRY:
             self._failures += 1

@@ -41,13 +41,18 @@ class FailureKind(Enum):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A decoded refusal: its kind and the backend's own words, cleaned of addresses."""
+    """A decoded refusal: its kind and the backend's own words, cleaned of addresses.
+
+    `needed` and `available` are tokens, of a prompt that is too long; 0 is not told.
+    """
 
     kind: FailureKind
     message: str
     status: int = 502
     param: str | None = None
     code: str | None = None
+    needed: int = 0
+    available: int = 0
 
 
 class StreamDecoder(Protocol):

@@ -4,6 +4,11 @@ Fields: https://github.com/ollama/ollama/blob/main/docs/api.md. What the client 
 out, so that the model's own parameters stay in force; Ollama's OpenAI path forces temperature and
 top_p to 1 instead. `raw`, `template`, `system` and `_debug_render_only` are never sent: they are
 levers on the prompt that belong to the host's owner.
+
+`truncate: false` makes Ollama refuse a prompt that does not fit, where it would drop the oldest
+messages without a word. `/api/chat` and `/api/generate` know it since 0.12.6; older ones ignore it,
+and cut. `shift`, which lets the context slide on while the answer is written, is never sent: it
+belongs to the loading of the model, and another value would load it anew.
 """
 
 import msgspec
@@ -36,6 +41,7 @@ class _ChatBody(msgspec.Struct, gc=False, omit_defaults=True):
     logprobs: bool = False
     top_logprobs: int = 0
     keep_alive: int | str | None = None
+    truncate: bool = True
 
 
 class _GenerateBody(msgspec.Struct, gc=False, omit_defaults=True):
@@ -47,12 +53,13 @@ class _GenerateBody(msgspec.Struct, gc=False, omit_defaults=True):
     logprobs: bool = False
     top_logprobs: int = 0
     keep_alive: int | str | None = None
+    truncate: bool = True
 
 
 class _EmbedBody(msgspec.Struct, gc=False, omit_defaults=True):
     model: str
     input: list[str]
-    truncate: bool  # Ollama cuts silently by default; an honest 400 is better than lost text
+    truncate: bool
     dimensions: int | None = None
     options: AnyOptions = {}
     keep_alive: int | str | None = None
@@ -75,6 +82,7 @@ def chat_body(chat: Chat, upstream_model: str, model: Model) -> bytes:
             chat.logprobs,
             chat.top_logprobs,
             keep_alive(chat, model),
+            model.overflow == "truncate",
         )
     )
 
@@ -91,6 +99,7 @@ def generate_body(completion: Completion, upstream_model: str, model: Model) -> 
             completion.logprobs is not None,
             completion.logprobs or 0,
             keep_alive(completion, model),
+            model.overflow == "truncate",
         )
     )
 
@@ -101,7 +110,7 @@ def embed_body(embedding: Embedding, upstream_model: str, model: Model) -> bytes
         _EmbedBody(
             upstream_model,
             embedding.inputs,
-            truncate=False,
+            truncate=model.overflow == "truncate",
             dimensions=embedding.dimensions,
             options=options(embedding, model),
             keep_alive=keep_alive(embedding, model),

@@ -13,6 +13,7 @@ from arriero.wire.parsing import parse
 
 TEXT_CHARS_MAX = 400
 _NESTING_MAX = 4
+_COUNT_MAX = 1_000_000_000
 _BODY_BYTES_MAX = 65_536  # no refusal is longer; what is cut off is no JSON and read as text
 
 # What would tell a client about the inside of the fleet.
@@ -34,10 +35,15 @@ _any = msgspec.json.Decoder()
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A backend's own words: one line, uncleaned, and the type and code it gave them."""
+    """A backend's own words: one line, uncleaned, and the type and code it gave them.
+
+    `needed` and `available` are llama.cpp's counts of tokens for a prompt that is too long.
+    """
 
     message: str = ""
     type: str = ""
+    needed: int = 0
+    available: int = 0
 
 
 def read_refusal(body: bytes) -> Refusal:
@@ -90,4 +96,13 @@ def _from_value(value: object, depth: int) -> Refusal:
     if inner:
         return _from_value(inner, depth - 1)
     found = _from_value(value.get("message") or value.get("detail"), depth - 1)
-    return Refusal(found.message, found.type or str(value.get("type") or value.get("code") or ""))
+    return Refusal(
+        found.message,
+        found.type or str(value.get("type") or value.get("code") or ""),
+        found.needed or _count(value.get("n_prompt_tokens")),
+        found.available or _count(value.get("n_ctx")),
+    )
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and 0 < value < _COUNT_MAX else 0

@@ -4,6 +4,8 @@ First of all which refusals are the request's own fault. Ollama and llama.cpp an
 these with 500. Taken at its word, one client's bad schema would eject every backend in turn.
 """
 
+import re
+
 from arriero.wire.dialect import Failure, FailureKind
 from arriero.wire.refusal import Refusal, clean
 
@@ -17,6 +19,23 @@ _CONTEXT = (
     "maximum context length is",  # vLLM and OpenAI
     "longer than the maximum model length",  # vLLM
     "input is too large to process",  # llama.cpp embeddings: larger than the physical batch
+)
+
+CONTEXT_EXCEEDED = "context_length_exceeded"  # OpenAI's code
+
+# How they say what the prompt needs and what there is.
+_FIGURES = (
+    re.compile(  # llama.cpp, and Ollama, which hands its words on
+        r"request \((?P<needed>\d{1,9}) tokens\) exceeds? the available context size "
+        r"\((?P<available>\d{1,9}) tokens\)"
+    ),
+    re.compile(
+        r": (?P<needed>\d{1,9}) tokens, (?P<available>\d{1,9}) fit"
+    ),  # arriero's own servers
+    re.compile(  # vLLM
+        r"maximum context length is (?P<available>\d{1,9}) tokens\. "
+        r"However, (?:you requested|your request has) (?P<needed>\d{1,9}) "
+    ),
 )
 
 # What the refusal contains, the parameter at fault, and our words ("" keeps the backend's).
@@ -51,21 +70,34 @@ def client_fault(refusal: Refusal) -> Failure | None:
     """Return the failure if the words name one of the client's faults, else None."""
     text = refusal.message.lower()
     if refusal.type == _CONTEXT_TYPE or any(words in text for words in _CONTEXT):
-        return context_exceeded()
+        return context_exceeded(*_figures(refusal))
     for words, param, ours in _RULES:
         if words in text:
             return Failure(FailureKind.CLIENT, ours or clean(refusal.message), 400, param)
     return None
 
 
-def context_exceeded() -> Failure:
+def _figures(refusal: Refusal) -> tuple[int, int]:
+    """Return needed and available tokens; 0 is not told."""
+    if refusal.needed and refusal.available:
+        return refusal.needed, refusal.available
+    for pattern in _FIGURES:
+        found = pattern.search(refusal.message)
+        if found:
+            return int(found["needed"]), int(found["available"])
+    return 0, 0
+
+
+def context_exceeded(needed: int = 0, available: int = 0) -> Failure:
     """Return the failure of a prompt that does not fit."""
     return Failure(
         FailureKind.CLIENT,
         "The input is longer than the model's context.",
         400,
         "messages",
-        "context_length_exceeded",
+        CONTEXT_EXCEEDED,
+        needed,
+        available,
     )
 
 
