@@ -15,6 +15,8 @@
     |   +-- ExpectationFailed       417
     |   +-- RequestTimeout          408
     |   +-- HeadersTooLarge         431
+    |   +-- RateLimited             429
+    |   +-- BudgetExceeded          429
     +-- BackendError                    a model server failed, and so did every other we could ask
     |   +-- BackendFailed           502
     |   +-- BackendTimeout          504
@@ -201,6 +203,24 @@ class NoBackend(GatewayError):
     code = "no_backend_available"
     fault = Fault.BACKEND
     retryable = True
+
+
+class RateLimited(ClientError):
+    """A limit per minute is reached; it ends by itself."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    openai_type = "rate_limit_error"
+    retryable = True
+
+
+class BudgetExceeded(ClientError):
+    """The tokens of a day or a month are used up: trying again soon cannot help."""
+
+    status = 429
+    code = "insufficient_quota"
+    openai_type = "insufficient_quota"
+    retryable = False
 
 
 class QueueFull(GatewayError):

@@ -29,6 +29,7 @@ Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Hosts = Annotated[int, Meta(ge=0, le=1_000_000)]
 Retries = Annotated[int, Meta(ge=0, le=16)]
+BigCount = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
 Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
@@ -124,6 +125,16 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     slots: Count | None = None
     keep_loaded: bool = False
     timeouts: Timeouts = Timeouts()
+
+
+class Limits(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How much may be used. None: no limit. Days and months are calendar ones, in UTC."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Tokens | None = None
+    concurrent: Count | None = None
+    tokens_per_day: BigCount | None = None
+    tokens_per_month: BigCount | None = None
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

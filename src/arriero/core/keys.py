@@ -19,6 +19,10 @@ from typing import Literal
 
 import msgspec
 
+from arriero.config.settings import Limits
+
+__all__ = ["Key", "KeyRing", "Limits", "OperationName", "Role", "digest", "hint"]
+
 Role = Literal["user", "admin", "read_only"]
 OperationName = Literal["chat", "completion", "embedding", "models"]
 
@@ -28,16 +32,6 @@ SECRET_CHARS_MIN = 16  # of keys that people bring; LiteLLM's rule
 SECRET_CHARS_MAX = 256
 DIGEST_BYTES = 32
 _HINT_CHARS = 4
-
-
-class Limits(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """How much a key may use. None: no limit. Days and months are those of UTC."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrent: int | None = None
-    tokens_per_day: int | None = None
-    tokens_per_month: int | None = None
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, gc=False):

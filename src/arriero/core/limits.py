@@ -1,0 +1,264 @@
+"""How much may be used: per minute, at once, per day and month; of a key, a model, or both.
+
+Theory. Whatever has limits is a *subject*, and has a `Meter`: what it used lately. A request
+belongs to up to three subjects (its key, its model, the pair), and is let in by all or by none.
+
+- *Per minute* is a sliding window of a minute, counted in buckets of a second. A bucket counts
+  until its last moment is a minute ago, so no span of a minute ever holds more than the limit,
+  wherever it begins; the price is that what was used counts up to a second too long. A counter that
+  starts anew each minute would let twice the limit through around its start.
+- *Tokens* are known afterwards. An estimate is reserved on admission and corrected when the request
+  is settled, in the bucket of its admission. An answer longer than estimated may so overdraw the
+  window, which then lets nobody in until it is paid for.
+- *Days and months* are calendar ones, in UTC: a budget is a sum for a period that people can name.
+- *At once* is never refused: who is over it waits (`server.holds`).
+"""
+
+from collections import deque
+from datetime import UTC, datetime
+
+import msgspec
+
+from arriero.base.errors import BudgetExceeded, RateLimited
+from arriero.config.settings import Limits
+from arriero.core.keys import Key
+
+WINDOW_S = 60
+_MONTH_CHARS = len("YYYY-MM")
+
+
+class Window:
+    """What was used in the last minute."""
+
+    __slots__ = ("_buckets", "total")
+
+    def __init__(self) -> None:
+        self._buckets: deque[list[int]] = deque()  # [second, amount], the oldest first
+        self.total = 0
+
+    def expire(self, now_s: float) -> None:
+        """Forget what is more than a minute ago."""
+        oldest, buckets = int(now_s) - WINDOW_S, self._buckets
+        while buckets and buckets[0][0] < oldest:
+            self.total -= buckets.popleft()[1]
+
+    def add(self, now_s: float, amount: int) -> None:
+        """Count; `now_s` never goes back."""
+        second, buckets = int(now_s), self._buckets
+        if buckets and buckets[-1][0] == second:
+            buckets[-1][1] += amount
+        else:
+            buckets.append([second, amount])
+        self.total += amount
+
+    def correct(self, at_s: float, more: int) -> None:
+        """Count more or less for what was counted at `at_s`, if that is not over yet."""
+        second = int(at_s)
+        for bucket in reversed(self._buckets):
+            if bucket[0] == second:
+                bucket[1] += more
+                self.total += more
+                return
+
+    def wait_s(self, now_s: float, amount: int, limit: int) -> float:
+        """Return how long until `amount` more fits; 0.0: it does now."""
+        over = self.total + amount - limit
+        if over <= 0:
+            return 0.0
+        for second, used in self._buckets:
+            over -= used
+            if over <= 0:
+                return second + 1 + WINDOW_S - now_s
+        return WINDOW_S + 1.0
+
+
+class Meter:
+    """What one subject used, and how many of its requests are under way."""
+
+    __slots__ = ("day", "day_tokens", "month_tokens", "requests", "running", "tokens")
+
+    def __init__(self) -> None:
+        self.requests = Window()
+        self.tokens = Window()
+        self.running = 0
+        self.day = ""  # YYYY-MM-DD, of the sums
+        self.day_tokens = 0
+        self.month_tokens = 0
+
+    def turn(self, now_s: float, day: str) -> None:
+        """Let time pass."""
+        self.requests.expire(now_s)
+        self.tokens.expire(now_s)
+        if day != self.day:
+            if day[:_MONTH_CHARS] != self.day[:_MONTH_CHARS]:
+                self.month_tokens = 0
+            self.day, self.day_tokens = day, 0
+
+    def add_tokens(self, now_s: float, tokens: int) -> None:
+        """Reserve tokens."""
+        self.tokens.add(now_s, tokens)
+        self.day_tokens += tokens
+        self.month_tokens += tokens
+
+    def correct_tokens(self, at_s: float, day: str, more: int) -> None:
+        """Count more or less for what was reserved then, as far as its periods are not over."""
+        self.tokens.correct(at_s, more)
+        if day == self.day:
+            self.day_tokens += more
+        if day[:_MONTH_CHARS] == self.day[:_MONTH_CHARS]:
+            self.month_tokens += more
+
+
+class Subject(msgspec.Struct, frozen=True, eq=False):
+    """Something that has limits, as a request meets it; `name` is for people."""
+
+    name: str
+    limits: Limits
+    meter: Meter
+
+
+class Reservation(msgspec.Struct, eq=False):
+    """What one request was let in for. It is settled once, however the request ends."""
+
+    subjects: tuple[Subject, ...]
+    at_s: float
+    day: str
+    tokens: int
+    inside: bool = False  # it counts among those under way
+    settled: bool = False
+
+    def may_enter(self) -> bool:
+        """Say whether all subjects have room for one more at once."""
+        return all(
+            subject.limits.concurrent is None or subject.meter.running < subject.limits.concurrent
+            for subject in self.subjects
+        )
+
+    def enter(self) -> None:
+        """Count among those under way."""
+        assert not self.inside, "a request enters once"
+        self.inside = True
+        for subject in self.subjects:
+            subject.meter.running += 1
+
+    def settle(self, tokens: int) -> None:
+        """Replace the estimate by what was used, and count no longer among those under way."""
+        assert not self.settled, "a reservation is settled once"
+        self.settled = True
+        for subject in self.subjects:
+            subject.meter.correct_tokens(self.at_s, self.day, tokens - self.tokens)
+            if self.inside:
+                subject.meter.running -= 1
+
+
+class Limiter:
+    """The meters of all subjects that were met and have limits."""
+
+    __slots__ = ("_meters",)
+
+    def __init__(self) -> None:
+        self._meters: dict[tuple[str, str], Meter] = {}
+
+    def subjects(self, key: Key, alias: str, of_model: Limits | None) -> tuple[Subject, ...]:
+        """Return who must let a request in; nobody in most cases."""
+        found = []
+        if key.limits is not None:
+            found.append(self._subject("this key", key.limits, (key.id, "")))
+        own = key.per_model.get(alias) if key.per_model else None
+        if own is not None:
+            found.append(self._subject(f"this key with `{alias}`", own, (key.id, alias)))
+        if of_model is not None:
+            found.append(self._subject(f"the model `{alias}`", of_model, ("", alias)))
+        return tuple(found)
+
+    def _subject(self, name: str, limits: Limits, place: tuple[str, str]) -> Subject:
+        meter = self._meters.get(place)
+        if meter is None:
+            meter = self._meters[place] = Meter()
+        return Subject(name, limits, meter)
+
+    def restore(self, place: tuple[str, str], day: str, day_tokens: int, month_tokens: int) -> None:
+        """Take over the sums of before this process, by key and alias ("": any)."""
+        meter = self._meters.setdefault(place, Meter())
+        meter.day = day
+        meter.day_tokens += day_tokens
+        meter.month_tokens += month_tokens
+
+    def prune(self, now_s: float) -> None:
+        """Forget meters in which nothing is left to remember."""
+        for place, meter in list(self._meters.items()):
+            meter.requests.expire(now_s)
+            meter.tokens.expire(now_s)
+            if not (
+                meter.running or meter.requests.total or meter.tokens.total or meter.month_tokens
+            ):
+                del self._meters[place]
+
+
+def admit(subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: float) -> Reservation:
+    """Let a request of about so many tokens in. Raises RateLimited, BudgetExceeded.
+
+    Nothing is counted of a request that is refused.
+    """
+    day = day_of(unix_s)
+    for subject in subjects:
+        subject.meter.turn(now_s, day)
+        _check(subject, tokens, now_s)
+    for subject in subjects:
+        subject.meter.requests.add(now_s, 1)
+        subject.meter.add_tokens(now_s, tokens)
+    return Reservation(subjects, now_s, day, tokens)
+
+
+def _check(subject: Subject, tokens: int, now_s: float) -> None:
+    limits, meter = subject.limits, subject.meter
+    for limit, used, period in (
+        (limits.tokens_per_day, meter.day_tokens, "day"),
+        (limits.tokens_per_month, meter.month_tokens, "month"),
+    ):
+        if limit is not None and used >= limit:
+            raise BudgetExceeded(
+                f"{subject.name} has used its {limit} tokens of this {period}",
+                hint=f"the next {period} begins at midnight UTC",
+            )
+    for limit, window, amount, what in (
+        (limits.requests_per_minute, meter.requests, 1, "requests"),
+        (limits.tokens_per_minute, meter.tokens, tokens, "tokens"),
+    ):
+        if limit is None:
+            continue
+        # A request of more tokens than the limit is let in when nothing else was.
+        wait_s = window.wait_s(now_s, min(amount, limit), limit)
+        if wait_s > 0:
+            raise RateLimited(
+                f"{subject.name} is limited to {limit} {what} per minute",
+                retry_after_s=max(int(wait_s) + 1, 1),
+            )
+
+
+def headers(reservation: Reservation, now_s: float) -> list[tuple[str, str]]:
+    """Return OpenAI's `x-ratelimit-*` headers: of each kind, of who is closest to its limit."""
+    told: list[tuple[str, str]] = []
+    for what in ("requests", "tokens"):
+        closest: tuple[int, int, float] | None = None
+        for subject in reservation.subjects:
+            limit = getattr(subject.limits, f"{what}_per_minute")
+            if limit is None:
+                continue
+            window: Window = getattr(subject.meter, what)
+            left = max(limit - window.total, 0)
+            if closest is None or left < closest[0]:
+                closest = (left, limit, window.wait_s(now_s, limit, limit))
+        if closest is not None:
+            left, limit, reset_s = closest
+            told += [
+                (f"x-ratelimit-limit-{what}", str(limit)),
+                (f"x-ratelimit-remaining-{what}", str(left)),
+                (f"x-ratelimit-reset-{what}", f"{reset_s:.0f}s"),
+            ]
+    return told
+
+
+def day_of(unix_s: float) -> str:
+    """Return the day of a moment as YYYY-MM-DD, in UTC."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d")

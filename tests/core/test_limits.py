@@ -1,0 +1,265 @@
+"""Limits hold in every span of their length, and whatever was reserved is given back."""
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from arriero.base.errors import BudgetExceeded, RateLimited
+from arriero.config.settings import Limits
+from arriero.core.keys import Key
+from arriero.core.limits import (
+    WINDOW_S,
+    Limiter,
+    Reservation,
+    Subject,
+    Window,
+    admit,
+    day_of,
+    headers,
+)
+
+NOON = 1_800_000_000.0 + 4 * 3600  # 2027-01-15, 12:00 UTC
+KEY = Key(id="key-1", digest=b"")
+
+
+def subjects(limiter: Limiter, **limits: int) -> tuple[Subject, ...]:
+    return limiter.subjects(msgspec.structs.replace(KEY, limits=Limits(**limits)), "m", None)
+
+
+# -- the window
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 20), st.integers(1, 9)), max_size=60),
+    st.integers(9, 30),
+)
+def test_no_minute_holds_more_than_the_limit(asked: list[tuple[float, int]], limit: int) -> None:
+    window, now_s = Window(), 1000.0
+    used: list[tuple[float, int]] = []
+    for pause_s, amount in asked:
+        now_s += pause_s
+        window.expire(now_s)
+        wait_s = window.wait_s(now_s, amount, limit)
+        if wait_s == 0:
+            window.add(now_s, amount)
+            used.append((now_s, amount))
+        else:
+            assert 0 < wait_s <= WINDOW_S + 1
+            later = Window()
+            for at_s, n in used:
+                later.add(at_s, n)
+            later.expire(now_s + wait_s)
+            assert later.wait_s(now_s + wait_s, amount, limit) == 0, (
+                "the wait that is told suffices"
+            )
+    for begin_s, _ in used:
+        assert sum(n for at_s, n in used if begin_s <= at_s < begin_s + WINDOW_S) <= limit
+
+
+@given(st.lists(st.floats(0, 3), min_size=1, max_size=400), st.integers(1, 20))
+def test_the_limit_is_used_up_but_for_a_second(pauses: list[float], limit: int) -> None:
+    window, now_s = Window(), 1000.0
+    used: list[float] = []
+    for pause_s in pauses:
+        now_s += pause_s
+        window.expire(now_s)
+        if window.wait_s(now_s, 1, limit) == 0:
+            window.add(now_s, 1)
+            used.append(now_s)
+        else:  # there is a good reason
+            assert sum(now_s - at_s < WINDOW_S + 1 for at_s in used) >= limit
+
+
+def test_a_burst_before_and_after_the_full_minute_is_one_burst() -> None:
+    window = Window()
+    window.add(59.0, 10)
+    window.expire(61.0)
+    assert window.wait_s(61.0, 1, 10) == 59.0
+
+
+# -- admission
+
+
+def test_whoever_has_no_limits_has_no_subjects() -> None:
+    assert Limiter().subjects(KEY, "m", None) == ()
+
+
+def test_the_three_kinds_of_subject() -> None:
+    key = msgspec.structs.replace(
+        KEY, limits=Limits(concurrent=1), per_model={"m": Limits(concurrent=2)}
+    )
+    limiter = Limiter()
+    found = limiter.subjects(key, "m", Limits(concurrent=3))
+    assert [one.limits.concurrent for one in found] == [1, 2, 3]
+    other = msgspec.structs.replace(KEY, id="key-2", limits=Limits(concurrent=1))
+    again = limiter.subjects(other, "m", Limits(concurrent=3))
+    assert again[1].meter is found[2].meter, "a model's limit is everybody's"
+    assert again[0].meter is not found[0].meter
+    assert len(limiter.subjects(key, "other", None)) == 1
+
+
+def test_requests_per_minute() -> None:
+    who = subjects(Limiter(), requests_per_minute=2)
+    admit(who, 1, 0.0, NOON)
+    admit(who, 1, 30.0, NOON)
+    with pytest.raises(RateLimited, match="2 requests per minute") as caught:
+        admit(who, 1, 31.0, NOON)
+    assert caught.value.retry_after_s == 31
+    admit(who, 1, 61.0, NOON)
+
+
+def test_what_is_refused_by_one_is_counted_by_none() -> None:
+    limiter = Limiter()
+    key = msgspec.structs.replace(KEY, limits=Limits(requests_per_minute=10))
+    who = limiter.subjects(key, "m", Limits(requests_per_minute=1))
+    admit(who, 5, 0.0, NOON)
+    with pytest.raises(RateLimited, match="the model `m`"):
+        admit(who, 5, 1.0, NOON)
+    assert [one.meter.requests.total for one in who] == [1, 1]
+    assert [one.meter.tokens.total for one in who] == [5, 5]
+
+
+def test_tokens_are_reserved_and_corrected() -> None:
+    who = subjects(Limiter(), tokens_per_minute=100)
+    first = admit(who, 90, 0.0, NOON)
+    with pytest.raises(RateLimited):
+        admit(who, 90, 1.0, NOON)
+    first.settle(10)
+    second = admit(who, 90, 2.0, NOON)
+    second.settle(500)
+    with pytest.raises(RateLimited, match="100 tokens"):
+        admit(who, 1, 60.0, NOON)
+    admit(who, 1, 63.0, NOON)
+
+
+def test_a_request_larger_than_the_limit_is_let_in_alone() -> None:
+    who = subjects(Limiter(), tokens_per_minute=100)
+    admit(who, 5000, 0.0, NOON)
+    with pytest.raises(RateLimited):
+        admit(who, 1, 1.0, NOON)
+    admit(who, 5000, 61.0, NOON)
+
+
+@pytest.mark.parametrize("period", ["day", "month"])
+def test_budgets(period: str) -> None:
+    who = subjects(Limiter(), **{f"tokens_per_{period}": 100})
+    admit(who, 10, 0.0, NOON).settle(99)
+    admit(who, 10, 1.0, NOON).settle(10)
+    with pytest.raises(BudgetExceeded, match=f"100 tokens of this {period}") as caught:
+        admit(who, 1, 2.0, NOON)
+    assert caught.value.retryable is False
+    if period == "month":
+        with pytest.raises(BudgetExceeded):
+            admit(who, 1, 3.0, NOON + 86_400)
+    admit(who, 1, 3.0, NOON + (86_400 if period == "day" else 20 * 86_400))
+
+
+def test_what_began_yesterday_is_yesterdays() -> None:
+    who = subjects(Limiter(), tokens_per_day=100)
+    late = admit(who, 50, 0.0, NOON)
+    admit(who, 1, 10.0, NOON + 86_400)
+    late.settle(0)
+    assert who[0].meter.day_tokens == 1
+    assert who[0].meter.month_tokens == 1
+
+
+def test_sums_of_before_a_restart_count() -> None:
+    limiter = Limiter()
+    limiter.restore(("key-1", ""), day_of(NOON), 60, 60)
+    limiter.restore(("key-1", ""), day_of(NOON), 40, 40)
+    with pytest.raises(BudgetExceeded):
+        admit(subjects(limiter, tokens_per_day=100), 1, 0.0, NOON)
+
+
+def test_headers_tell_of_who_is_closest() -> None:
+    limiter = Limiter()
+    key = msgspec.structs.replace(KEY, limits=Limits(requests_per_minute=10))
+    who = limiter.subjects(key, "m", Limits(requests_per_minute=3, tokens_per_minute=1000))
+    told = headers(admit(who, 400, 0.0, NOON), 0.0)
+    assert told == [
+        ("x-ratelimit-limit-requests", "3"),
+        ("x-ratelimit-remaining-requests", "2"),
+        ("x-ratelimit-reset-requests", "61s"),
+        ("x-ratelimit-limit-tokens", "1000"),
+        ("x-ratelimit-remaining-tokens", "600"),
+        ("x-ratelimit-reset-tokens", "61s"),
+    ]
+    assert headers(admit(subjects(Limiter(), concurrent=1), 1, 0.0, NOON), 0.0) == []
+
+
+def test_a_reservation_is_settled_once() -> None:
+    one = admit(subjects(Limiter(), concurrent=1), 1, 0.0, NOON)
+    one.settle(1)
+    with pytest.raises(AssertionError, match="settled once"):
+        one.settle(1)
+
+
+def test_idle_meters_are_forgotten() -> None:
+    limiter = Limiter()
+    who = subjects(limiter, requests_per_minute=5)
+    admit(who, 0, 0.0, NOON).settle(0)
+    limiter.prune(30.0)
+    assert subjects(limiter, requests_per_minute=5)[0].meter is who[0].meter
+    limiter.prune(62.0)
+    assert subjects(limiter, requests_per_minute=5)[0].meter is not who[0].meter
+
+
+class LimitMachine(RuleBasedStateMachine):
+    """Reservations beside plain lists of what was let in."""
+
+    inside: Bundle[Reservation | None] = Bundle("inside")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 1000.0
+        self.limiter = Limiter()
+        key = msgspec.structs.replace(
+            KEY, limits=Limits(requests_per_minute=6, concurrent=3, tokens_per_day=2000)
+        )
+        self.who = self.limiter.subjects(key, "m", Limits(tokens_per_minute=300, concurrent=2))
+        self.let_in: list[list[float]] = []  # [at_s, tokens]
+        self.open: list[tuple[Reservation, list[float]]] = []
+
+    @rule(target=inside, tokens=st.integers(0, 200))
+    def ask(self, tokens: int) -> Reservation | None:
+        last_minute = [one for one in self.let_in if one[0] > self.now_s - WINDOW_S]
+        try:
+            got = admit(self.who, tokens, self.now_s, NOON)
+        except (RateLimited, BudgetExceeded):
+            return None
+        assert len(last_minute) < 6
+        assert sum(n for _, n in last_minute) + min(tokens, 300) <= 300 or tokens == 0
+        assert sum(n for _, n in self.let_in) < 2000
+        entry = [self.now_s, float(tokens)]
+        self.let_in.append(entry)
+        self.open.append((got, entry))
+        if got.may_enter():
+            got.enter()
+        return got
+
+    @rule(one=consumes(inside), tokens=st.integers(0, 300))
+    def end(self, one: Reservation | None, tokens: int) -> None:
+        for got, entry in self.open:
+            if got is one:
+                got.settle(tokens)
+                entry[1] = tokens
+        self.open = [pair for pair in self.open if pair[0] is not one]
+
+    @rule(seconds=st.floats(0, 30))
+    def time_passes(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    @invariant()
+    def sums_are_what_was_used(self) -> None:
+        used = sum(n for _, n in self.let_in)
+        running = sum(got.inside for got, _ in self.open)
+        assert running <= 2
+        for subject in self.who:
+            assert subject.meter.running == running
+            assert subject.meter.day_tokens == used
+
+
+TestLimits = LimitMachine.TestCase
+TestLimits.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
