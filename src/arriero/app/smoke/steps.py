@@ -20,6 +20,7 @@ STATUS_PATH = "/arriero/status"
 CHAT_PATH = "/v1/chat/completions"
 MODELS_PATH = "/v1/models"
 NO_SUCH_MODEL = "arriero-smoke-no-such-model"
+QUESTION = "Say hello in one word."
 ANSWER_TOKENS_MAX = 16
 FAN_OUT_TOKENS_MAX = 8
 PROBE_TIMEOUT_S = 10.0
@@ -124,7 +125,7 @@ class Run:
 
     def _fan_out(self, alias: str) -> Iterator[Finding]:
         before, residents = self._status(), self._residents()
-        exchanges = self._at_once(chat_body(alias, FAN_OUT_TOKENS_MAX))
+        exchanges = self._at_once(alias)
         after = self._settled()
         yield fleet.answered(f"overlap {alias}", exchanges)
         yield fleet.fan_out(f"fan-out {alias}", before, after, alias)
@@ -133,14 +134,18 @@ class Run:
         yield fleet.idle("in flight after", before, after)
         self.page = after or self.page
 
-    def _at_once(self, body: object) -> list[Exchange]:
-        """Send the same request many times at one moment."""
+    def _at_once(self, alias: str) -> list[Exchange]:
+        """Send many requests at one moment, each a conversation of its own.
+
+        With one and the same text, a gateway may rightly keep all on the host that has read it.
+        """
         count = self.plan.requests
         start = threading.Barrier(count)
 
-        def one(_: int) -> Exchange:
+        def one(number: int) -> Exchange:
             start.wait()
-            return self._post(CHAT_PATH, body)
+            question = f"{number + 1}. {QUESTION}"
+            return self._post(CHAT_PATH, chat_body(alias, FAN_OUT_TOKENS_MAX, question))
 
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(one, range(count)))
@@ -198,11 +203,13 @@ class Run:
         return exchange
 
 
-def chat_body(alias: str, tokens_max: int = ANSWER_TOKENS_MAX) -> dict[str, object]:
+def chat_body(
+    alias: str, tokens_max: int = ANSWER_TOKENS_MAX, question: str = QUESTION
+) -> dict[str, object]:
     """Return a short question, as small as a person's first try."""
     return {
         "model": alias,
-        "messages": [{"role": "user", "content": "Say hello in one word."}],
+        "messages": [{"role": "user", "content": question}],
         "max_tokens": tokens_max,
     }
 
