@@ -189,7 +189,7 @@ async def test_our_own_limit_of_connections_is_no_fault_of_the_backend() -> None
     async with sim(decode_tps=100) as one, sim(decode_tps=100) as two:
         config = settings(one, two)
         limited = tuple(
-            Backend(name=backend.name, url=backend.url, connections_max=2)
+            Backend(name=backend.name, url=backend.url, connections_max=2, slots=64)
             for backend in config.backends
         )
         async with serving(msgspec.structs.replace(config, backends=limited)) as running:
