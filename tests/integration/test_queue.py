@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import pytest
 from msgspec.structs import replace
-from tests.integration.arena import ALIAS, MODEL, Running, eventually, serving, settings, sim
+from tests.integration.arena import ALIAS, CALM, MODEL, Running, eventually, serving, settings, sim
 from tests.integration.asking import (
     CHAT,
     Answer,
@@ -343,3 +343,16 @@ async def test_a_reload_keeps_those_who_wait() -> None:
                 await hold.release()
             assert asked.result().good
             assert new.result().good
+
+
+async def test_a_dead_host_that_may_be_tried_again_holds_nobody_up() -> None:
+    # They waited since before it died. Their turn must be judged by the time of now, or the host
+    # is open to the queue and closed to them, for ever and in one go.
+    brief = replace(CALM, ejection_s=0.2, ejection_max_s=0.2)
+    one, two = (sim(num_parallel=1, decode_tps=40) for _ in "ab")
+    async with one, two, serving(replace(one_slot(one, two), routing=brief)) as running:
+        async with asyncio.TaskGroup() as group, asyncio.timeout(20):
+            asked = [group.create_task(ask(running.port, stream=False)) for _ in range(8)]
+            await eventually(lambda: running.gateway.queue.waiting == 6, "six wait")
+            one.kill()
+        assert [task.result() for task in asked if not task.result().good] == []

@@ -140,14 +140,15 @@ class Queue:
         elif ticket.late:
             ticket.late = False
 
-    def next_for(self, station: Station, now_s: float) -> Ticket | None:
-        """Take out and charge the request whose turn it is on the station."""
+    def next_for(self, station: Station, now_s: float, only: Lane | None = None) -> Ticket | None:
+        """Take out and charge the request whose turn it is on the station, maybe of one lane."""
         self._pass_time(now_s)
         lanes = self._lanes_of.get(station.group)
         if not lanes:
             return None
         bit, group = station.host.bit, station.group
-        able = [lane for lane in lanes.values() if lane.hosts[group] & bit]
+        those = lanes.values() if only is None else (only,)
+        able = [lane for lane in those if lane.hosts[group] & bit]
         for priority in _CLASSES:
             best: Rank | None = None
             chosen: Lane | None = None

@@ -12,7 +12,7 @@ from typing import Protocol
 from arriero.base.clock import Clock
 from arriero.base.errors import QueueTimeout
 from arriero.core.admission import Queue
-from arriero.core.line import Ticket
+from arriero.core.line import Lane, Ticket
 from arriero.core.roster import Roster, Station
 from arriero.core.routing import askable, may_go, open_mask
 from arriero.telemetry.counters import Counters
@@ -109,15 +109,25 @@ class Dispatcher:
             for target in ticket.alias.targets:
                 self._note(target.station)
 
-    def _fill(self, station: Station, now_s: float, *, resort: bool = False) -> None:
-        """Let requests go as long as the station takes any, as a last resort also if ejected."""
+    def _fill(self, station: Station, now_s: float, lane: Lane | None = None) -> None:
+        """Let requests go as long as the station takes any.
+
+        As a last resort also if it is ejected, but then those of this lane alone: what others
+        wait for is a host that works.
+        """
         queue = self.queue
-        while queue.waiting and (may_go(station, now_s) or (resort and station.free)):
-            ticket = queue.next_for(station, now_s)
+        while queue.waiting:
+            if may_go(station, now_s):
+                ticket = queue.next_for(station, now_s)
+            elif lane is not None and station.free:
+                ticket = queue.next_for(station, now_s, lane)
+            else:
+                return
             if ticket is None:
                 return
+            waiting = queue.waiting
             self._go(ticket, now_s)
-            if ticket.lane is not None:
+            if queue.waiting > waiting:
                 return  # it found no way after all, and waits again: the sweep will see
 
     def _go(self, ticket: Ticket, now_s: float) -> None:
@@ -154,7 +164,7 @@ class Dispatcher:
             elif mask:
                 for target in alias.targets:
                     if target.host.bit & mask:
-                        self._fill(target.station, now_s, resort=True)
+                        self._fill(target.station, now_s, lane)
 
     def _too_late(self, ticket: Ticket, now_s: float) -> QueueTimeout:
         return QueueTimeout(

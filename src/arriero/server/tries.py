@@ -53,8 +53,10 @@ class Tries(msgspec.Struct, eq=False):
         """
         alias, exchange, tried = self.alias, self._exchange, self.tried
         gateway, fleet = exchange.gateway, exchange.runtime.fleet
-        # The first decision is a few microseconds after the start: that clock reading will do.
-        now_s = gateway.clock.now_s() if tried else exchange.started_s
+        # The first decision is a few microseconds after the start: that clock reading will do. Not
+        # so after a wait: a host that may be tried again by now would seem closed still.
+        first = not tried and self.charge is None
+        now_s = exchange.started_s if first else gateway.clock.now_s()
         mask: int | None = open_mask(alias, fleet.roster, now_s) & ~tried
         if not mask:
             mask = askable(alias, fleet.roster, now_s, tried)
