@@ -25,6 +25,15 @@ MASKED = (
     "systemd-journal-catalog-update.service",
     "systemd-update-utmp.service",
 )
+# A container has no device manager, and its links are there before it starts. `netplan apply` asks
+# for their events to be sent again, which a kernel's read-only /sys refuses.
+UDEVADM = """\
+#!/bin/sh
+case $1 in
+trigger | settle) [ -w /sys ] || exit 0 ;;
+esac
+exec /usr/bin/udevadm "$@"
+"""
 NETPLAN = """\
 # The only file of netplan's: a static address, and the domain controller as the only resolver.
 network:
@@ -48,6 +57,7 @@ def prepare(layers: Layers, root: Path, authority: Pair, public_key: str) -> Non
     certificate = authority.certificate.read_text(encoding="utf-8")
     put(root, "/usr/local/share/ca-certificates/hx-root-ca.crt", certificate)
     put(root, f"/etc/sudoers.d/10-{USER}", f"{USER} ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+    put(root, "/usr/local/bin/udevadm", UDEVADM, 0o755)
     # Debian's pam_env wants it, and says so at each login otherwise.
     put(root, "/etc/default/locale", "LANG=C.UTF-8\n")
     # The users of services that the lab installs are made here, too: a layer that has its own

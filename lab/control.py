@@ -26,6 +26,7 @@ RECAP = re.compile(
 )
 PLAY_TIMEOUT_S = 900.0
 CANARY_WATCH_S = 15
+ARRIERO = str(Path(sys.executable).with_name("arriero"))
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Control:
             "ansible_ssh_args": shared,
             "evidence_dir": str(self.evidence),
             "gateway_wheelhouse": str(paths.cache() / "wheelhouse"),
+            "hx_acceptance_command": ARRIERO,
         }
         authority = self.stage.ssh.folder / "hx-root-ca.crt"
         domain = self.stage.scenario.domain
@@ -127,7 +129,7 @@ class Control:
         if WEBUI in self.stage.hosts:
             # Its direct connection stays as a fallback, so it may reach the model hosts.
             values["hx_ollama_backend_sources"] = [API.fqdn, WEBUI.fqdn]
-            values["hx_webui_canary_command"] = str(Path(sys.executable).with_name("arriero"))
+            values["hx_webui_canary_command"] = ARRIERO
             values["hx_webui_canary_watch_s"] = CANARY_WATCH_S
         if self.stage.kind.name == "model":
             values["litellm_models"] = [

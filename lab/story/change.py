@@ -26,9 +26,7 @@ def upgrade(scene: Scene) -> str:
     shutil.rmtree(source)
     with under_load(scene.target()) as count:
         before = running_version(scene)
-        done = scene.control.play(
-            "litellm_enforce", *LIMIT, *TAGS, "-e", f"arriero_version={NEXT_VERSION}"
-        )
+        done = scene.control.play("upgrade", *LIMIT, "-e", f"arriero_version={NEXT_VERSION}")
         after = running_version(scene)
     expect(after == NEXT_VERSION != before, f"from {before} to {after}")
     return f"{before} to {after}, {changed(done)} changes; {told(count)}"
@@ -38,7 +36,7 @@ def roll_back(scene: Scene) -> str:
     """Go back to the release before, with the deployment's own playbook, under load."""
     with under_load(scene.target()) as count:
         before = running_version(scene)
-        scene.control.play("litellm_rollback", *LIMIT)
+        scene.control.play("rollback", *LIMIT, "-e", "rollback_to=version")
         after = running_version(scene)
     expect(before == NEXT_VERSION != after, f"from {before} to {after}")
     return f"{before} to {after}; {told(count)}"

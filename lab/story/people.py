@@ -23,6 +23,8 @@ def ready(scene: Scene) -> str:
     administrator = site.administrator()
     for email in (ANN, BOB):
         site.add(administrator, email)
+    # Open WebUI only knows the models that somebody has listed since it started.
+    expect(REAL_MODEL in site.models(administrator), "the direct connection offers no model")
     answer = site.chat(administrator, REAL_MODEL, QUESTION)
     expect(answer.strip(), "the direct connection answers nothing")
     return f"up after another {waited_s:.0f} s; direct Ollama says {answer.strip()!r}"
