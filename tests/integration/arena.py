@@ -25,6 +25,7 @@ from arriero.config.settings import (
     Routing,
     Secret,
     Server,
+    Strategy,
     Timeouts,
 )
 from arriero.core.health import Breaker
@@ -69,8 +70,14 @@ def settings(
     models: Sequence[Model] = (),
     slots: int | None = 64,
     queue: Queueing | None = None,
+    strategy: Strategy = "least-busy",
 ) -> Config:
-    """Backends `a`, `b`, ... that all serve each alias; `kinds` tells those that are not Ollama."""
+    """Backends `a`, `b`, ... that all serve each alias; `kinds` tells those that are not Ollama.
+
+    The default strategy would send all the equal requests of the tests to one host's cache.
+    """
+    if routing.strategy == Routing().strategy:
+        routing = msgspec.structs.replace(routing, strategy=strategy)
     listed = tuple(
         Backend(
             name="abcdefgh"[at],
@@ -133,6 +140,11 @@ class Running:
 
     def station(self, name: str, model: str = MODEL) -> Station:
         return self.host(name).stations[model]
+
+    def is_open(self, name: str, model: str = MODEL) -> bool:
+        """Whether the next request for the model may be sent there."""
+        station, now_s = self.station(name, model), self.gateway.clock.now_s()
+        return bool(station.group.open & station.host.bit) and station.host.breaker.may_try(now_s)
 
     def own_breaker(self, name: str, model: str = MODEL) -> Breaker:
         """The breaker of one model on a host, which has failed."""
