@@ -10,6 +10,7 @@
     |   +-- Forbidden               403
     |   +-- UnknownModel            404
     |   +-- UnknownRoute            404
+    |   +-- UnknownKey              404
     |   +-- MethodNotAllowed        405
     |   +-- PayloadTooLarge         413
     |   +-- ExpectationFailed       417
@@ -22,6 +23,8 @@
     |   +-- BackendTimeout          504
     +-- NoBackend                   503 nobody could even be asked
     +-- Draining                    503 this gateway is stopping
+    +-- NoStore                     501 keys and usage are kept nowhere
+    +-- StoreDown                   503 the store cannot be asked now
     +-- InternalError               500 a defect of arriero
 
 The shape on the wire belongs to the dialects (`wire/openai_*`); the words here never name a
@@ -134,6 +137,13 @@ class UnknownRoute(ClientError):
 
     status = 404
     code = "unknown_url"
+
+
+class UnknownKey(ClientError):
+    """No such key; only those who may see all keys are told."""
+
+    status = 404
+    code = "key_not_found"
 
 
 class MethodNotAllowed(ClientError):
@@ -249,6 +259,22 @@ class Draining(GatewayError):
 
     status = 503
     code = "shutting_down"
+    retryable = True
+
+
+class NoStore(GatewayError):
+    """The key API of a gateway that has no place for keys."""
+
+    status = 501
+    code = "no_store"
+    retryable = False
+
+
+class StoreDown(GatewayError):
+    """Keys cannot be changed, nor usage be read, while the store is away; serving goes on."""
+
+    status = 503
+    code = "store_unavailable"
     retryable = True
 
 
