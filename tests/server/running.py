@@ -9,7 +9,17 @@ import msgspec
 from tests.server.client import KEY, PATIENCE_S, Client
 
 from arriero.app.run import Service
-from arriero.config.settings import Access, Backend, Config, Log, Model, Route, Secret, Server
+from arriero.config.settings import (
+    Access,
+    Backend,
+    Config,
+    Log,
+    Model,
+    Route,
+    Routing,
+    Secret,
+    Server,
+)
 from arriero.server.connection import ClientConnection
 from arriero.server.gateway import Gateway
 from arriero.testing.ollama import OllamaSim, SimModel, Turn
@@ -22,14 +32,14 @@ MODEL = "llama3:8b"
 
 
 def sim() -> OllamaSim:
-    """Return a host that answers at once, and at length when asked for `long`."""
+    """Return a warm host that answers at once, and at length when asked for `long`."""
 
     def say(turn: Turn) -> str:
         return LONG_ANSWER if turn.text == "long" else f"You said: {turn.text}"
 
     model = SimModel(MODEL, replies=say)
     vectors = SimModel("nomic-embed-text", capabilities=("embedding",))
-    return OllamaSim([model, vectors], num_parallel=64)
+    return OllamaSim([model, vectors], num_parallel=64).hold(MODEL, vectors.name)
 
 
 def config(sims: list[OllamaSim], server: dict[str, Any], **more: Any) -> Config:
@@ -49,6 +59,7 @@ def config(sims: list[OllamaSim], server: dict[str, Any], **more: Any) -> Config
         server=msgspec.structs.replace(Server(port=0), **server),
         access=Access(master_key=Secret(KEY)),
         log=Log(access="off"),
+        routing=Routing(probe_interval_s=0.0),  # no requests but those of a test
     )
     return msgspec.structs.replace(whole, **more)
 
@@ -105,8 +116,9 @@ class Running:
         await until(lambda: all(host.installed is not None for host in hosts))
 
     def generations(self) -> int:
-        """Return how many requests for an answer the hosts saw."""
-        return sum(seen.method == "POST" for sim in self.sims for seen in sim.requests)
+        """Return how many requests for an answer the hosts saw; loads and probes are none."""
+        paths = ("/api/chat", "/api/embed", "/v1/chat/completions", "/v1/embeddings")
+        return sum(seen.path in paths for sim in self.sims for seen in sim.requests)
 
     def connection(self) -> ClientConnection:
         """Return the gateway's side of the only connection."""
@@ -126,6 +138,7 @@ class Running:
             "connections": len(gateway.connections),
             "connections (metric)": gateway.metrics.client_connections,
             "leftovers": len(gateway.leftovers),
+            "held": len(gateway.holds),
             "in flight": sum(host.in_flight for host in gateway.runtime.fleet.hosts.values()),
             "busy hosts": sum(sim.stats.in_flight.now for sim in self.sims),
         }
