@@ -21,6 +21,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "`backends`": settings.Backend,
     "`models`": settings.Model,
     "`models: backends`": settings.Route,
+    "`models: limits`": settings.Limits,
     "`timeouts`": settings.Timeouts,
     "`server`": settings.Server,
     "`server: tls`": settings.Tls,

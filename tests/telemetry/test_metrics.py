@@ -40,6 +40,7 @@ def fill(metrics: Metrics) -> None:
         )
     )
     metrics.queue_refused("length")
+    metrics.limit_refused("rate_limit_exceeded")
     metrics.attempt_failed("a", "silent")
     metrics.ejected("a")
     metrics.model_ejected("a", "m:1")

@@ -165,6 +165,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     thinking: bool | None = None
     unsupported_tools: Literal["drop", "reject"] = "drop"
     client_options: Literal["drop", "allow"] = "drop"
+    limits: Limits | None = None
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):

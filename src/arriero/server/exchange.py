@@ -20,6 +20,7 @@ from arriero.base.errors import (
     PayloadTooLarge,
 )
 from arriero.core.fairness import Charge, work_of
+from arriero.core.limits import Reservation
 from arriero.core.record import Record
 from arriero.server.gateway import Gateway, Runtime
 from arriero.server.request import Request
@@ -101,6 +102,7 @@ class Exchange(msgspec.Struct, eq=False):
     ongoing: Ongoing | None = None
     encoder: AnswerEncoder | None = None  # set once an answer is to be streamed
     charge: Charge | None = None  # set when the request is let through to a backend
+    reservation: Reservation | None = None  # set when its key or model has limits
     extra_head: bytes = b""  # header lines of a good answer, each with its CRLF
     done: bool = False
     _body_wanted: bool = False
@@ -348,6 +350,9 @@ class Exchange(msgspec.Struct, eq=False):
         if self.charge is not None:
             self.charge.settle(work_of(record, self.charge.cost))
         gateway = self.gateway
+        if self.reservation is not None:
+            used = record.prompt_tokens + record.completion_tokens
+            gateway.holds.settle(self.reservation, used)
         gateway.counters.requests_open -= 1
         if self._streaming:
             gateway.counters.streams_open -= 1

@@ -10,6 +10,7 @@ from arriero.core.access import master_key, padded_key
 from arriero.core.admission import Queue
 from arriero.core.fleet import Alias, Fleet, Lease, Target
 from arriero.core.keys import KeyRing
+from arriero.core.limits import Limiter
 from arriero.core.prefill import Verdicts
 from arriero.core.record import Record
 from arriero.core.roster import Ejected
@@ -17,6 +18,7 @@ from arriero.fleet.connection import UpstreamConnection
 from arriero.fleet.loader import Loader
 from arriero.fleet.pool import Pool
 from arriero.server.dispatch import Dispatcher
+from arriero.server.holds import Holds
 from arriero.telemetry.accesslog import AccessLog
 from arriero.telemetry.metrics import Metrics
 from arriero.wire.openai_answer import encode_models
@@ -104,8 +106,8 @@ class Gateway:
 
     __slots__ = (
         "_settled", "access_log", "clock", "connections", "counters", "date_line", "dispatcher",
-        "draining", "events", "hand_over", "ids", "leftovers", "loader", "nudge", "on_settled",
-        "queue", "ring", "runtime", "started_s", "verdicts",
+        "draining", "events", "hand_over", "holds", "ids", "leftovers", "limiter", "loader",
+        "nudge", "on_settled", "queue", "ring", "runtime", "started_s", "verdicts",
     )  # fmt: skip
 
     def __init__(
@@ -133,6 +135,8 @@ class Gateway:
         # Has the template of a target verified whose model is loaded.
         self.nudge: Callable[[Alias, Target], None] = lambda _alias, _target: None
         self.loader: Loader | None = None  # while there is somebody to run its loads
+        self.limiter = Limiter()
+        self.holds = Holds()
         self.ring = KeyRing(b"")  # no keys; a store brings its own ring
         self.on_settled: Callable[[list[Record]], None] | None = None  # who writes usage down
         self.draining = False
@@ -196,6 +200,7 @@ class Gateway:
         """Let every connection and leftover look at the clock; called a few times a second."""
         self.count_settled()
         self.runtime.fleet.roster.sweep(now_s)
+        self.limiter.prune(now_s)
         for connection in list(self.connections):
             connection.sweep(now_s)
         self.dispatcher.sweep(now_s)

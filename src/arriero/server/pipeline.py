@@ -14,7 +14,7 @@ from arriero.core.access import authenticate, authorise, check_model
 from arriero.core.ask import ask_for
 from arriero.core.attempts import End
 from arriero.core.capabilities import adapt
-from arriero.core.fleet import Target, take_lease
+from arriero.core.fleet import Alias, Target, take_lease
 from arriero.core.keys import Key
 from arriero.core.principal import Caller, identify
 from arriero.fleet.loader import must_load
@@ -25,6 +25,7 @@ from arriero.server.gateway import Runtime
 from arriero.server.length import check_length
 from arriero.server.operations import Operation
 from arriero.server.relay import PassthroughRelay, StreamRelay, WholeReader
+from arriero.server.reserve import reserve
 from arriero.server.resume import Broken, Lost, track, verify
 from arriero.server.routes import Route, View, find_route, no_route
 from arriero.server.tries import Tries, error_of
@@ -55,36 +56,27 @@ class Admission(msgspec.Struct, frozen=True, eq=False):
 
 async def serve(exchange: Exchange) -> None:
     """Answer one request."""
-    record, seen = exchange.record, exchange.request.seen
-    admission = seen.admitted if seen is not None else None
-    if not isinstance(admission, Admission) or not _holds(admission, exchange):
-        admission = _admit(exchange)
-        if seen is not None:
-            seen.admitted = admission
-    route = admission.route
+    record = exchange.record
+    admission = _admission(exchange)
+    route, caller, key = admission.route, admission.caller, admission.key
     record.path = admission.path
-    caller = admission.caller
     record.principal = caller.key
     record.user = caller.user
     record.operation = route.name
     body = exchange.body_at_hand() or await exchange.body()
     operation = route.operation
     if operation is None:
-        show(exchange, route, admission.key)
+        show(exchange, route, key)
         return
     wanted = operation.decode(body)
-    check_model(admission.key, wanted.model)
+    check_model(key, wanted.model)
     alias = exchange.runtime.fleet.aliases.get(wanted.model)
     if alias is None:
         raise unknown_alias(exchange.runtime.fleet, wanted.model)
-    record.alias = alias.name
-    exchange.deadline_s = exchange.started_s + alias.total_s
-    if adapt(wanted, alias):
-        exchange.gateway.counters.tools_dropped(alias.name)
-    if wanted.ignored:
-        exchange.tell_ignored(wanted.ignored)
-    check_length(wanted, alias, exchange.runtime.fleet.roster, len(body))
+    _fit(exchange, wanted, alias, len(body))
     ask = ask_for(caller, wanted, len(body))
+    if key.limits or key.per_model or alias.settings.limits:
+        await reserve(exchange, key, alias, ask)
     if operation.encoder is not None and wanted.stream:
         record.stream = True
         await _serve_stream(exchange, operation, wanted, Tries(exchange, alias, ask))
@@ -92,6 +84,28 @@ async def serve(exchange: Exchange) -> None:
         await _serve_whole(
             exchange, operation, wanted, Tries(exchange, alias, ask, batch_key(wanted))
         )
+
+
+def _admission(exchange: Exchange) -> Admission:
+    """Return what the head decides, known already if it came before. Raises ClientError."""
+    seen = exchange.request.seen
+    if seen is None:
+        return _admit(exchange)
+    admission = seen.admitted
+    if not isinstance(admission, Admission) or not _holds(admission, exchange):
+        admission = seen.admitted = _admit(exchange)
+    return admission
+
+
+def _fit(exchange: Exchange, wanted: CanonicalRequest, alias: Alias, body_bytes: int) -> None:
+    """Make the request one that its alias can answer, and tell what that cost."""
+    exchange.record.alias = alias.name
+    exchange.deadline_s = exchange.started_s + alias.total_s
+    if adapt(wanted, alias):
+        exchange.gateway.counters.tools_dropped(alias.name)
+    if wanted.ignored:
+        exchange.tell_ignored(wanted.ignored)
+    check_length(wanted, alias, exchange.runtime.fleet.roster, body_bytes)
 
 
 def _holds(admission: Admission, exchange: Exchange) -> bool:

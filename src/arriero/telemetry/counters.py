@@ -102,6 +102,7 @@ class Counters:
         self.model_loads = Table(series_max)  # backend, model, result
         self.probes = Table(series_max)  # backend, result
         self.queue_refusals = Table(series_max)  # reason
+        self.limit_refusals = Table(series_max)  # code
         self.batched_requests = 0
         self.reloads = Table(series_max)  # result
         self.loop_lag = Histogram(LOOP_LAG_BOUNDS_S)
@@ -162,6 +163,10 @@ class Counters:
     def queue_refused(self, reason: str) -> None:
         """Count a request that the queue turned away: `length`, `principal` or `deadline`."""
         self.queue_refusals.add(reason)
+
+    def limit_refused(self, code: str) -> None:
+        """Count a request over a limit of its key or model, by the code of its error."""
+        self.limit_refusals.add(code)
 
     def tools_dropped(self, alias: str) -> None:
         """Count a request that lost its tools because no host's model can use them."""

@@ -128,6 +128,12 @@ def _queue(counters: Counters, queued: Sequence[int]) -> Iterator[Metric]:
         "Requests that the queue turned away.",
         ("reason",),
     )
+    yield _table(
+        counters.limit_refusals,
+        "arriero_limit_refusals",
+        "Requests over a limit of their key or model.",
+        ("code",),
+    )
     yield CounterMetricFamily(
         "arriero_batched_requests",
         "Embedding requests answered by a call for another one.",

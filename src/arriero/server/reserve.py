@@ -1,0 +1,40 @@
+"""Hold a request to the limits of its key and its model, where there are any."""
+
+from arriero.base.errors import BudgetExceeded, RateLimited
+from arriero.core.ask import Ask
+from arriero.core.fleet import Alias
+from arriero.core.keys import Key
+from arriero.core.limits import admit, headers
+from arriero.server.exchange import Exchange
+from arriero.server.holds import Held
+
+
+async def reserve(exchange: Exchange, key: Key, alias: Alias, ask: Ask) -> None:
+    """Let the request in by all limits, and wait until enough of the others have ended.
+
+    Raises RateLimited, BudgetExceeded, QueueTimeout. The exchange settles it, however it ends.
+    """
+    gateway = exchange.gateway
+    holds, clock = gateway.holds, gateway.clock
+    subjects = gateway.limiter.subjects(key, alias.name, alias.settings.limits)
+    now_s = clock.now_s()
+    tokens = ask.prompt_tokens + ask.output_tokens
+    try:
+        reservation = admit(subjects, tokens, now_s, clock.unix_s())
+    except (RateLimited, BudgetExceeded) as refused:
+        gateway.counters.limit_refused(refused.code)
+        raise
+    exchange.reservation = reservation
+    told = "".join(f"{name}: {value}\r\n" for name, value in headers(reservation, now_s))
+    exchange.extra_head += told.encode()
+    if not holds.enter(reservation):
+        limits = exchange.runtime.config.queue
+        wait_s: float = getattr(limits, f"{ask.priority.name.lower()}_deadline_s")
+        held = Held(holds, exchange, reservation, now_s + wait_s)
+        holds.join(held)
+        exchange.ongoing = held
+        try:
+            await exchange
+        finally:
+            exchange.ongoing = None
+            exchange.record.queue_s += clock.now_s() - now_s
