@@ -14,6 +14,7 @@ from arriero.store.port import (
     KeyConflict,
     Store,
     UsageDay,
+    UsageField,
     UsageQuery,
     UsageRow,
 )
@@ -32,13 +33,15 @@ FULL = Key(
     trusted=True,
     blocked=True,
     expires_unix_s=NOON + 0.125,
-    limits=Limits(requests_per_minute=60, tokens_per_day=2**40),
+    limits=Limits(requests_per_minute=60, tokens_per_day=2**39),
     per_model={"phi": Limits(concurrent=1)},
     tags=("a", "b"),
     metadata=b'{"x": [1, null]}',
+    labels={"team_id": "a"},
     created_unix_s=NOON,
     created_by="master",
     updated_unix_s=NOON + 1,
+    updated_by="key-2",
     previous_digest=b"\x01" * 32,
     previous_until_unix_s=NOON + 2,
 )
@@ -210,7 +213,7 @@ def test_usage_is_added_up_by_day(store: Store) -> None:
         (UsageQuery(last_day="2027-01-15"), {"r1", "r2", "r4"}),
         (UsageQuery(first_day="2027-01-15", last_day="2027-01-15", key_id="key-1"), {"r1", "r4"}),
         (UsageQuery(key_id="' or ''='"), set()),
-        (UsageQuery(rows_max=1), {"r3"}),
+        (UsageQuery(rows_max=1), {"r4"}),
     ],
 )
 def test_usage_is_narrowed_alike_by_request_and_by_day(
@@ -231,7 +234,38 @@ def test_usage_is_narrowed_alike_by_request_and_by_day(
 def test_a_request_comes_back_as_it_was(store: Store) -> None:
     odd = row(1, alias="%s :x 'ü'", first_token_s=-1.0, prompt_tokens=2**40)
     store.add_usage([odd])
-    assert store.usage_requests(UsageQuery()) == [odd]
+    assert store.usage_requests(UsageQuery()) == [msgspec.structs.replace(odd, seq=1)]
+
+
+def test_a_list_of_requests_goes_on_where_it_ended(store: Store) -> None:
+    store.add_usage([row(number) for number in range(5)])
+    pages = []
+    before = 0
+    while page := store.usage_requests(UsageQuery(rows_max=2, before_seq=before)):
+        pages.append([one.request_id for one in page])
+        before = page[-1].seq
+    assert pages == [["r4", "r3"], ["r2", "r1"], ["r0"]]
+
+
+@pytest.mark.parametrize(
+    ("group_by", "sums"),
+    [
+        (("day",), [("2027-01-15", "", "", 3), ("2027-01-16", "", "", 1)]),
+        (("key_id",), [("", "key-1", "", 3), ("", "key-2", "", 1)]),
+        (("user", "key_id"), [("", "key-1", "", 2), ("", "key-1", "ann", 1), ("", "key-2", "", 1)]),
+        ((), [("", "", "", 4)]),
+    ],
+)
+def test_usage_is_added_up_by_what_is_asked_for(
+    store: Store, group_by: tuple[UsageField, ...], sums: list[tuple[str, str, str, int]]
+) -> None:
+    store.add_usage(
+        [row(1), row(2), row(3, user="ann"), row(4, key_id="key-2", at_unix_s=NOON + 86_400)]
+    )
+    found = store.usage_days(UsageQuery(group_by=group_by))
+    assert [(day.day, day.key_id, day.user, day.requests) for day in found] == sums
+    assert {type(day.completion_tokens) for day in found} == {int}
+    assert store.usage_days(UsageQuery(group_by=group_by, key_id="none")) == []
 
 
 def test_pruning_keeps_the_days(store: Store) -> None:

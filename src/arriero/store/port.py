@@ -5,7 +5,7 @@ Every method raises StoreUnavailable when the database cannot be asked.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -59,10 +59,11 @@ class UsageRow(msgspec.Struct, frozen=True, gc=False):
     queue_s: float
     first_token_s: float
     duration_s: float
+    seq: int = 0  # given by the store, in the order of writing
 
 
 class UsageDay(msgspec.Struct, frozen=True, gc=False):
-    """Usage of one day (UTC), added up."""
+    """Usage of one day (UTC), added up; a field that was not grouped by is empty."""
 
     day: str  # YYYY-MM-DD
     key_id: str
@@ -76,8 +77,15 @@ class UsageDay(msgspec.Struct, frozen=True, gc=False):
     completion_tokens: int
 
 
+UsageField = Literal["day", "key_id", "user", "alias", "backend"]
+USAGE_FIELDS: tuple[UsageField, ...] = ("day", "key_id", "user", "alias", "backend")
+
+
 class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which usage to return; empty fields do not narrow."""
+    """Which usage to return; empty fields do not narrow.
+
+    `group_by` is what sums are told apart by, `before_seq` where a list of single requests goes on.
+    """
 
     first_day: str = ""
     last_day: str = ""
@@ -86,6 +94,8 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
     alias: str = ""
     backend: str = ""
     rows_max: int = 10_000
+    group_by: tuple[UsageField, ...] = USAGE_FIELDS
+    before_seq: int = 0
 
 
 class Changes(msgspec.Struct, frozen=True):

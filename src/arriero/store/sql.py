@@ -8,12 +8,20 @@ writes a line into `key_changes` in the same transaction, by which other gateway
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Protocol
 
 import msgspec
 
 from arriero.core.keys import Key
-from arriero.store.port import AuditEntry, Changes, UsageDay, UsageQuery, UsageRow
+from arriero.store.port import (
+    AuditEntry,
+    Changes,
+    UsageDay,
+    UsageField,
+    UsageQuery,
+    UsageRow,
+)
 
 Row = Sequence[Any]
 Params = Mapping[str, Any]
@@ -65,18 +73,15 @@ _NARROW = """
 and (:alias = '' or alias = :alias) and (:backend = '' or backend = :backend)
 """
 _DAYS = f"""
-select day, key_id, user_name, alias, backend, requests, failures, prompt_tokens, cached_tokens,
-  completion_tokens
 from usage_days
 where (:first_day = '' or day >= :first_day) and (:last_day = '' or day <= :last_day) and {_NARROW}
-order by day, key_id, user_name, alias, backend limit :rows_max
-"""  # noqa: S608 - only our own words are put together
+"""
 _REQUESTS = f"""
 select request_id, at, key_id, user_name, alias, model, backend, operation, outcome, status,
-  prompt_tokens, cached_tokens, completion_tokens, queue_s, first_token_s, duration_s
+  prompt_tokens, cached_tokens, completion_tokens, queue_s, first_token_s, duration_s, seq
 from usage_requests
-where at >= :first_at and at < :end_at and {_NARROW}
-order by at desc limit :rows_max
+where at >= :first_at and at < :end_at and (:before_seq = 0 or seq < :before_seq) and {_NARROW}
+order by seq desc limit :rows_max
 """  # noqa: S608 - the same
 _FOR_EVER_UNIX_S = 253_402_300_800.0  # the year 10000
 _DAY_S = 86_400.0
@@ -201,12 +206,12 @@ class SqlStore:
 
     def usage_days(self, query: UsageQuery) -> list[UsageDay]:
         """Return usage by day."""
-        found = self._database.rows(_DAYS, msgspec.structs.asdict(query))
+        found = self._database.rows(_summing(query.group_by), _params(query))
         return [UsageDay(*row) for row in found]
 
     def usage_requests(self, query: UsageQuery) -> list[UsageRow]:
         """Return single requests, the newest first, as far back as they are kept."""
-        params = msgspec.structs.asdict(query)
+        params = _params(query)
         params["first_at"] = _day_start(query.first_day) if query.first_day else 0.0
         end = _day_start(query.last_day) + _DAY_S if query.last_day else _FOR_EVER_UNIX_S
         params["end_at"] = end
@@ -224,6 +229,23 @@ class SqlStore:
     def close(self) -> None:
         """Let go of the database."""
         self._database.close()
+
+
+def _params(query: UsageQuery) -> dict[str, Any]:
+    params = msgspec.structs.asdict(query)
+    del params["group_by"]  # is in the statement
+    return params
+
+
+@cache
+def _summing(group_by: tuple[UsageField, ...]) -> str:
+    """Return the query for sums that are told apart by these fields."""
+    told = [column if name in group_by else f"'' as {column}" for name, column in _COLUMNS.items()]
+    sums = [f"cast(sum({name}) as bigint)" for name in _SUMS]  # PostgreSQL makes it a numeric
+    columns = ", ".join(column for name, column in _COLUMNS.items() if name in group_by)
+    # Without columns there is one sum, of nothing even when there is nothing.
+    by = f"group by {columns} order by {columns}" if columns else "having count(*) > 0"
+    return f"select {', '.join(told + sums)} {_DAYS} {by} limit :rows_max"
 
 
 def day_of(unix_s: float) -> str:
@@ -253,3 +275,10 @@ def _by_day(rows: Sequence[UsageRow]) -> Iterator[dict[str, Any]]:
 
 _PLACE = ("day", "key_id", "user", "alias", "backend")
 _SUMS = ("requests", "failures", "prompt_tokens", "cached_tokens", "completion_tokens")
+_COLUMNS: dict[UsageField, str] = {
+    "day": "day",
+    "key_id": "key_id",
+    "user": "user_name",
+    "alias": "alias",
+    "backend": "backend",
+}
