@@ -5,14 +5,16 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.store.postgresql import Postgresql, start
 
 from arriero.app import keeper as module
 from arriero.app.clock import SystemClock
 from arriero.app.keeper import Keeper, open_keeper, usage_rows
-from arriero.config.settings import Secret, Store
+from arriero.config.settings import Limits, Secret, Store
 from arriero.core.keys import Key
+from arriero.core.limits import Limiter
 from arriero.core.record import Record
 from arriero.store.opening import open_store
 from arriero.store.port import AuditEntry, KeyConflict, StoreUnavailable, UsageQuery
@@ -123,6 +125,27 @@ async def test_questions_see_all_usage_until_now(keeper: Keeper) -> None:
     keeper.take([record(1)])
     (day,) = await keeper.ask(lambda store: store.usage_days(UsageQuery()))
     assert day.requests == 1
+
+
+async def test_budgets_outlive_a_restart(keeper: Keeper, url: str) -> None:
+    used = [
+        Record(principal="key-1", alias=alias, prompt_tokens=10, completion_tokens=5, status=200)
+        for alias in ("m", "m", "other")
+    ]
+    for one in used:
+        one.started_unix_s = NOW_S
+    keeper.take(used)
+    await keeper.ask(lambda store: store.usage_days(UsageQuery()))
+    budget = Limits(tokens_per_day=1)
+    key = msgspec.structs.replace(key_for(keeper), limits=budget, per_model={"m": budget})
+    await keeper.put(key, ENTRY)
+    again = await opened(url)
+    limiter = Limiter()
+    await again.restore(limiter)
+    found = limiter.subjects(key, "m", Limits(tokens_per_day=1))
+    assert [one.meter.day_tokens for one in found] == [45, 30, 30]
+    assert [one.meter.month_tokens for one in found] == [45, 30, 30]
+    await again.close()
 
 
 async def test_only_requests_to_models_are_usage() -> None:

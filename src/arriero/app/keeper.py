@@ -17,13 +17,23 @@ from typing import Self, TypeVar
 from arriero.base.clock import Clock
 from arriero.config.settings import Store as StoreSettings
 from arriero.core.keys import Key, KeyRing
+from arriero.core.limits import Limiter, day_of
 from arriero.core.record import Record
-from arriero.store.port import AuditEntry, Changes, Store, StoreError, UsageRow
+from arriero.store.port import (
+    AuditEntry,
+    Changes,
+    Store,
+    StoreError,
+    UsageDay,
+    UsageQuery,
+    UsageRow,
+)
 from arriero.store.thread import StoreThread
 
 INTERVAL_S = 0.5  # between two looks: a key that another gateway revokes stops within a second
 PENDING_MAX = 200_000  # requests to be written; about 60 MB while the store is away
 BATCH_MAX = 2_000  # requests written at once
+USAGE_ROWS_MAX = 1_000_000  # of a month, read at the start
 PEPPER_BYTES = 32
 STORE_FILE = "arriero.db"  # in the state directory
 PRUNE_INTERVAL_S = 3600.0
@@ -81,6 +91,26 @@ class Keeper:
         """Return what the store answers, with all usage until now in it. Raises StoreError."""
         await self._write_usage()
         return await self._thread.call(question)
+
+    async def restore(self, limiter: Limiter) -> None:
+        """Tell the limiter what was used this month before this process. Raises StoreError."""
+        today = day_of(self._clock.unix_s())
+        month = UsageQuery(first_day=f"{today[:7]}-01", last_day=today, rows_max=USAGE_ROWS_MAX)
+        for key_id, alias, of_today, of_month in await self._thread.call(
+            lambda store: _sums(store.usage_days(month), today)
+        ):
+            if self._has_budget(key_id, alias):
+                limiter.restore((key_id, alias), today, of_today, of_month)
+
+    def _has_budget(self, key_id: str, alias: str) -> bool:
+        """Say whether sums of a period matter; of a model they may, whoever used it."""
+        if not key_id:
+            return True
+        key = self.ring.get(key_id)
+        if key is None:
+            return False
+        limits = (key.per_model or {}).get(alias) if alias else key.limits
+        return limits is not None and bool(limits.tokens_per_day or limits.tokens_per_month)
 
     # -- while it runs
 
@@ -171,6 +201,17 @@ async def open_keeper(settings: StoreSettings, state: Path | None, clock: Clock)
     else:
         return None
     return await Keeper.open(url, secrets.token_bytes(PEPPER_BYTES), clock)
+
+
+def _sums(days: Sequence[UsageDay], today: str) -> list[tuple[str, str, int, int]]:
+    """Return key, alias ("": any), and the tokens of today and of the month."""
+    sums: dict[tuple[str, str], tuple[int, int]] = {}
+    for day in days:
+        tokens = day.prompt_tokens + day.completion_tokens
+        for place in ((day.key_id, ""), (day.key_id, day.alias), ("", day.alias)):
+            of_today, of_month = sums.get(place, (0, 0))
+            sums[place] = (of_today + (tokens if day.day == today else 0), of_month + tokens)
+    return [(*place, *both) for place, both in sums.items()]
 
 
 def _writing(batch: Sequence[Record]) -> Callable[[Store], None]:

@@ -91,6 +91,7 @@ class Service:
             gateway = self._gateway = build_gateway(runtime, self._clock, sink, self._log)
             if keeper is not None:
                 gateway.ring, gateway.on_settled = keeper.ring, keeper.take
+                await keeper.restore(gateway.limiter)
             care = Care(self._spawn, self._clock, gateway)
             gateway.loader = care.loader
             # Before there are tasks: an error of theirs would come out of the group in a group.
