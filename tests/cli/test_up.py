@@ -155,7 +155,7 @@ def test_a_backend_killed_while_requests_run_fails_none(embedded: Running) -> No
     doomed, other = embedded.children()
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         asked = [pool.submit(embedded.ask, "smollm2", QUESTION) for _ in range(CONCURRENCY)]
-        wait_until(lambda: all(one["in_flight"] > 2 for one in embedded.status()["backends"]))
+        wait_until(lambda: all(one["in_flight"] for one in embedded.status()["backends"]))
         os.kill(doomed, signal.SIGKILL)
         answers = [one.result()["choices"][0]["message"]["content"] for one in asked]
     assert [answer for answer in answers if "Paris" not in answer] == []
