@@ -1,0 +1,319 @@
+"""Play one small scenario twice: on real servers behind the real gateway, and in the simulator.
+
+The servers are those of the embedded fleet (`arriero.embedded`: SmolLM2-135M on numpy), one request
+at a time each. Their speeds are measured first, with all of them at work, because they share this
+machine's cores. Then some conversations run against `arriero serve` with one strategy, and the same
+ones, with the token counts and the answers' lengths that were really seen, in the simulator.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from arriero.config.settings import Strategy
+from benchmarks.fleet.engine import Engine
+from benchmarks.fleet.figures import percentile
+from benchmarks.fleet.ours import Gateway
+from benchmarks.fleet.specs import HostSpec, ModelSpec
+from benchmarks.fleet.workload import Segment, Session, Trace, Turn
+from benchmarks.ports import free_ports
+
+MODEL: Final = "smollm2:135m"
+KEY: Final = "check-check"
+STRATEGIES: Final[tuple[Strategy, ...]] = ("adaptive", "round-robin")
+SESSIONS: Final = 6
+TURNS: Final = 3
+ANSWER_TOKENS_MAX: Final = 16
+CONTEXT: Final = 2048
+# The embedded servers keep 4,096 tokens of conversations (embedded/engine.py, POOL_TOKENS_MAX).
+CACHE_TOKENS: Final = 4096
+READY_S: Final = 60.0
+
+Words = Callable[[int], str]
+
+
+@dataclass
+class Said:
+    """One turn as it really went."""
+
+    messages: list[dict[str, str]]
+    sent_s: float
+    gap_s: float
+    ttft_s: float = 0.0
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    answer: str = ""
+
+
+@dataclass
+class Talk:
+    """One conversation as it really went."""
+
+    start_s: float
+    opening: str
+    turns: list[Said] = field(default_factory=list)
+
+
+# -- the real thing
+
+
+@contextmanager
+def servers(count: int) -> Iterator[list[str]]:
+    """Start embedded servers; yield their addresses."""
+    with ExitStack() as stack:
+        home = stack.enter_context(tempfile.TemporaryDirectory(prefix="arriero-check-"))
+        environment = {**os.environ, "XDG_CACHE_HOME": home}
+        command = [sys.executable, "-m", "arriero.embedded", "--parent-pid", str(os.getpid())]
+        urls = []
+        for _ in range(count):
+            process = stack.enter_context(
+                subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+            )
+            stack.callback(process.terminate)
+            assert process.stdout is not None
+            word, _, url = process.stdout.readline().strip().partition(" ")
+            if word != "ready":
+                raise RuntimeError("an embedded server did not start: is the extra installed?")
+            urls.append(url)
+        yield urls
+
+
+@contextmanager
+def gateway(urls: Sequence[str], strategy: Strategy) -> Iterator[int]:
+    """Start `arriero serve` over the servers; yield its port."""
+    port = free_ports(1)[0]
+    backends = {f"s{number}": {"url": url, "slots": 1} for number, url in enumerate(urls)}
+    config = {
+        "backends": backends,
+        "models": [
+            {"name": "chat", "model": MODEL, "backends": list(backends), "context": CONTEXT}
+        ],
+        "routing": {"strategy": strategy, "probe_interval_s": 3600},
+        "server": {"port": port},
+        "access": {"master_key": KEY},
+        "log": {"access": "off", "level": "error"},
+    }
+    with tempfile.TemporaryDirectory(prefix="arriero-check-") as directory:
+        path = Path(directory, "check.yaml")
+        path.write_text(json.dumps(config))
+        command = [sys.executable, "-m", "arriero", "serve", "--config", str(path)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                _wait_ready(port, process)
+                yield port
+            finally:
+                process.terminate()
+
+
+def _wait_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < READY_S and process.poll() is None:
+        try:
+            connection = HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/health/readiness")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise RuntimeError("the gateway did not become ready")
+
+
+def speeds(urls: Sequence[str]) -> tuple[float, float]:
+    """Return prompt and answer tokens a second of a server while all of them are at work."""
+    found: list[tuple[float, float]] = []
+    words = words_of(Random(0))
+
+    def ask(url: str) -> None:
+        for _ in range(3):
+            messages = [{"role": "user", "content": words(220)}]
+            options = {"temperature": 0, "num_predict": ANSWER_TOKENS_MAX, "num_ctx": CONTEXT}
+            body = {"model": MODEL, "messages": messages, "stream": False, "options": options}
+            connection = HTTPConnection(urlsplit(url).netloc, timeout=120)
+            connection.request("POST", "/api/chat", json.dumps(body))
+            told = json.loads(connection.getresponse().read())
+            connection.close()
+            prompt = told["prompt_eval_count"] / (told["prompt_eval_duration"] / 1e9)
+            answer = told["eval_count"] / (told["eval_duration"] / 1e9)
+            found.append((prompt, answer))
+
+    _together([lambda url=url: ask(url) for url in urls])  # type: ignore[misc]  # mypy #12557
+    return statistics.median(one for one, _ in found), statistics.median(one for _, one in found)
+
+
+def words_of(chance: Random) -> Words:
+    """Return a maker of texts that have nothing in common."""
+    stock = [
+        "mule",
+        "road",
+        "river",
+        "stone",
+        "bread",
+        "night",
+        "morning",
+        "salt",
+        "wool",
+        "bell",
+        "hill",
+        "rain",
+        "dust",
+    ]
+    return lambda count: " ".join(chance.choice(stock) for _ in range(count))
+
+
+def talks_of(seed: int) -> list[Talk]:
+    """Return the conversations to have: two applications' long system messages, then questions."""
+    chance = Random(seed)
+    words = words_of(chance)
+    systems = [words(260), words(260)]
+    now_s, talks = 0.0, []
+    for number in range(SESSIONS):
+        now_s += chance.expovariate(1 / 2.0)
+        talks.append(Talk(now_s, systems[number % 2]))
+    return talks
+
+
+def have(talks: Sequence[Talk], port: int, seed: int) -> None:
+    """Have the conversations, each in a thread of its own, and note how they went."""
+    began = time.monotonic()
+
+    def talk_about(talk: Talk, number: int) -> None:
+        chance = Random(seed * 1000 + number)
+        words = words_of(chance)
+        messages = [{"role": "system", "content": talk.opening}]
+        for place in range(TURNS):
+            gap_s = 0.0 if not place else 0.5 + chance.expovariate(1 / 2.0)
+            wait_s = talk.start_s - (time.monotonic() - began) if not place else gap_s
+            time.sleep(max(wait_s, 0.0))
+            messages = [*messages, {"role": "user", "content": words(25)}]
+            said = Said(messages, time.monotonic() - began, gap_s)
+            _ask(port, said)
+            talk.turns.append(said)
+            messages = [*messages, {"role": "assistant", "content": said.answer}]
+
+    _together(
+        [lambda talk=talk, at=at: talk_about(talk, at) for at, talk in enumerate(talks)]  # type: ignore[misc]
+    )
+
+
+def _ask(port: int, said: Said) -> None:
+    body = {
+        "model": "chat",
+        "messages": said.messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": ANSWER_TOKENS_MAX,
+        "temperature": 0,
+    }
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    connection = HTTPConnection("127.0.0.1", port, timeout=300)
+    began = time.monotonic()
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+    response = connection.getresponse()
+    for line in iter(response.readline, b""):
+        if line.startswith(b"data: {"):
+            _take(json.loads(line[6:]), said, time.monotonic() - began)
+    connection.close()
+
+
+def _take(event: dict[str, Any], said: Said, passed_s: float) -> None:
+    for choice in event.get("choices", ()):
+        text = choice["delta"].get("content")
+        if text:
+            said.ttft_s = said.ttft_s or passed_s
+            said.answer += text
+    if event.get("usage"):
+        said.prompt_tokens = event["usage"]["prompt_tokens"]
+        said.answer_tokens = event["usage"]["completion_tokens"]
+
+
+def _together(acts: Sequence[Callable[[], None]]) -> None:
+    threads = [threading.Thread(target=act) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+# -- the simulation of it
+
+
+def trace_of(talks: Sequence[Talk], count: int, prefill_tps: float, decode_tps: float) -> Trace:
+    """Return what really happened as a trace: the same prompts, answers, pauses and starts."""
+    numbers = iter(range(1_000_000))
+    system_tokens = {
+        opening: min(talk.turns[0].prompt_tokens for talk in talks if talk.opening == opening) - 40
+        for opening in {talk.opening for talk in talks}
+    }
+    systems = {
+        opening: Segment(next(numbers), "system", tokens)
+        for opening, tokens in sorted(system_tokens.items())
+    }
+    sessions = []
+    for at, talk in enumerate(talks):
+        prompt: tuple[Segment, ...] = (systems[talk.opening],)
+        turns = []
+        for said in talk.turns:
+            known = sum(segment.tokens for segment in prompt)
+            prompt = (*prompt, Segment(next(numbers), "user", max(said.prompt_tokens - known, 1)))
+            answer = Segment(next(numbers), "assistant", max(said.answer_tokens, 1))
+            turns.append(Turn(MODEL, prompt, answer, f"talk-{at}", "one", said.gap_s))
+            prompt = (*prompt, answer)
+        sessions.append(Session(talk.start_s, turns))
+    hosts = tuple(HostSpec(f"s{number}", prefill_tps, decode_tps) for number in range(count))
+    return Trace("check", hosts, (ModelSpec(MODEL, cache_tokens=CACHE_TOKENS),), sessions)
+
+
+def simulated(trace: Trace, strategy: Strategy) -> list[float]:
+    """Return the TTFTs of the simulation, in the order of sessions and turns."""
+    engine = Engine(trace)
+    requests = engine.run(Gateway(engine, strategy))
+    place = {id(session): number for number, session in enumerate(trace.sessions)}
+    ordered = sorted(requests, key=lambda one: (place[id(one.session)], one.place))
+    return [one.ttft_s for one in ordered]
+
+
+def main(count: int) -> int:
+    """Print both and how far they are apart; 1 when the strategies come out in another order."""
+    means: dict[str, tuple[float, float]] = {}
+    with servers(count) as urls:
+        prefill_tps, decode_tps = speeds(urls)
+        print(
+            f"{count} servers: {prefill_tps:.0f} prompt and {decode_tps:.1f} answer tokens/s each"
+        )
+        print(
+            "| strategy | requests | TTFT mean, real | simulated | off by | p95, real | simulated |"
+        )
+        print("|---|--:|--:|--:|--:|--:|--:|")
+        for seed, strategy in enumerate(STRATEGIES, 1):
+            talks = talks_of(seed=7)
+            for talk in talks:  # other words for each strategy, or it would find them in the caches
+                talk.opening = f"{seed} {talk.opening}"
+            with gateway(urls, strategy) as port:
+                have(talks, port, seed)
+            real = [said.ttft_s for talk in talks for said in talk.turns]
+            model = simulated(trace_of(talks, count, prefill_tps, decode_tps), strategy)
+            means[strategy] = statistics.mean(real), statistics.mean(model)
+            off = means[strategy][1] / means[strategy][0] - 1
+            print(
+                f"| {strategy} | {len(real)} | {means[strategy][0]:.2f} s "
+                f"| {means[strategy][1]:.2f} s | {off:+.0%} "
+                f"| {percentile(sorted(real), 0.95):.2f} s "
+                f"| {percentile(sorted(model), 0.95):.2f} s |",
+                flush=True,
+            )
+    first, second = (means[strategy] for strategy in STRATEGIES)
+    return 0 if (first[0] < second[0]) == (first[1] < second[1]) else 1
