@@ -49,9 +49,8 @@ def config(sims: list[OllamaSim], server: dict[str, Any], **more: Any) -> Config
     )
 
     def model(alias: str, name: str) -> Model:
-        return Model(
-            name=alias, routes=tuple(Route(backend=one.name, model=name) for one in backends)
-        )
+        routes = tuple(Route(backend=one.name, model=name) for one in backends)
+        return Model(name=alias, routes=routes, overflow="truncate")  # bodies are large here
 
     whole = Config(
         backends=backends,
