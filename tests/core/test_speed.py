@@ -34,7 +34,7 @@ def test_a_host_is_as_fast_as_it_was_measured() -> None:
 def test_others_are_taken_for_usual() -> None:
     paces = Paces()
     paces.measured(A, 4000, 1.0, 300, 3.0)
-    assert 1 / paces.of(B).prompt_s == pytest.approx(4000)
+    assert paces.of(B).prompt_s == paces.of(A).prompt_s  # equal, so that they take turns
     assert told(paces) == [A, B | C]
 
 
@@ -63,6 +63,18 @@ def test_hosts_of_about_the_same_speed_share_a_class() -> None:
     paces.measured(C, 400, 1.0, 300, 3.0)
     assert told(paces) == [A | B, C]
     assert [pace.hosts & A for pace in paces.all(A)] == [A]
+
+
+def test_a_host_does_not_change_its_class_for_a_little() -> None:
+    paces = Paces()
+    paces.measured(A, 4000, 1.0, 300, 3.0)
+    paces.measured(B, 4000, 1.0, 300, 3.0)
+    for prompt_s in (0.94, 1.06) * 20:
+        paces.measured(A, 4000, prompt_s, 300, 3.0 * prompt_s)
+        assert A | B in told(paces)
+    for _ in range(10):
+        paces.measured(A, 4000, 1.4, 300, 3.0)
+    assert told(paces) == [A, B, C]
 
 
 def test_a_model_that_leaves_video_memory_is_slow_until_it_is_measured() -> None:

@@ -3,7 +3,9 @@
 Theory. Ollama tells with each answer how many tokens it took how long. A host's speed is an average
 of those in which the last few answers count most, weighted by time: many short answers must not
 outweigh a long one. Hosts of about the same speed share a class (steps of 19 %), so that a decision
-looks at a handful of classes and not at every host.
+looks at a handful of classes and not at every host. A host stays in its class, or joins one there
+is, as long as it is not much nearer to another: equal hosts are never measured quite equally, and
+the one that seems a little faster must not get all the work of a quiet day.
 
 A host that has not answered yet is taken for an average one, or for a slower one when the model
 does not fit its video memory: layers that are left to the processor are read there.
@@ -22,6 +24,7 @@ LOAD_S: Final = 10.0
 OFFLOAD_FACTOR: Final = 10.0
 
 _STEPS: Final = 4  # classes for each doubling
+_NEAR: Final = 0.75  # of a step: a host belongs to a class that is no farther away
 _KEEP: Final = 0.8  # what is left of the earlier answers' weight after each new one
 _PROMPT_TOKENS_MIN: Final = 64  # shorter prefills measure the overhead of a batch
 _SECONDS_MIN: Final = 1e-4  # nothing is that fast: a duration that was not told
@@ -98,9 +101,10 @@ class Paces:
             speed = self._speeds[bit] = Speed()
         speed.add(prompt_tokens, prompt_s, answer_tokens, answer_s)
         self._all.add(prompt_tokens, prompt_s, answer_tokens, answer_s)
-        self.usual.prompt_s = 1 / (self._all.prefill_tps or PREFILL_TPS)
-        self.usual.answer_s = 1 / (self._all.decode_tps or DECODE_TPS)
         self._sort_in(bit)
+        prefill_tps = self._all.prefill_tps or PREFILL_TPS
+        key = self._nearest(prefill_tps, self._all.decode_tps or DECODE_TPS)
+        self.usual = Pace(-1, *_seconds(key))
 
     def loaded(self, seconds: float) -> None:
         """Take into account how long loading the model took somewhere."""
@@ -136,8 +140,8 @@ class Paces:
         slower = 1 + self._offloaded.get(bit, 0.0) * (OFFLOAD_FACTOR - 1)
         prefill_tps = speed.prefill_tps or 1 / self.usual.prompt_s / slower
         decode_tps = speed.decode_tps or 1 / self.usual.answer_s / slower
-        key = _step(prefill_tps), _step(decode_tps)
         old = self._class_of.get(bit)
+        key = self._nearest(prefill_tps, decode_tps, old)
         if old == key:
             return
         if old is not None:
@@ -145,8 +149,18 @@ class Paces:
         self._class_of[bit] = key
         pace = self.classes.get(key)
         if pace is None:
-            pace = self.classes[key] = Pace(0, 2 ** (-key[0] / _STEPS), 2 ** (-key[1] / _STEPS))
+            pace = self.classes[key] = Pace(0, *_seconds(key))
         pace.hosts |= bit
+
+    def _nearest(
+        self, prefill_tps: float, decode_tps: float, old: tuple[int, int] | None = None
+    ) -> tuple[int, int]:
+        """Return the class of a speed: the old one, or one there is, if it is near enough."""
+        at = _place(prefill_tps), _place(decode_tps)
+        for key in (old, *self.classes):
+            if key and abs(key[0] - at[0]) <= _NEAR and abs(key[1] - at[1]) <= _NEAR:
+                return key
+        return round(at[0]), round(at[1])
 
     def _leave(self, key: tuple[int, int], bit: int) -> None:
         pace = self.classes[key]
@@ -155,5 +169,9 @@ class Paces:
             del self.classes[key]
 
 
-def _step(tps: float) -> int:
-    return round(_STEPS * math.log2(max(tps, _TPS_MIN)))
+def _place(tps: float) -> float:
+    return _STEPS * math.log2(max(tps, _TPS_MIN))
+
+
+def _seconds(key: tuple[int, int]) -> tuple[float, float]:
+    return 2 ** (-key[0] / _STEPS), 2 ** (-key[1] / _STEPS)
