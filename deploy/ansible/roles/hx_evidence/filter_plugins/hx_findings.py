@@ -1,4 +1,4 @@
-"""Filters for findings: the table, the outcome, the transcript, the checksums.
+"""Filters for findings: the table, the outcome, the transcript.
 
 A finding is a dictionary of the words `check`, `verdict`, `expected`, `found` and `mend`. Verdicts:
 
@@ -9,7 +9,6 @@ A finding is a dictionary of the words `check`, `verdict`, `expected`, `found` a
     unknown   could not be asked; counts like a failure
 """
 
-import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -20,7 +19,7 @@ Finding = Mapping[str, str]
 FAILURES = ("fail", "unknown")
 # Settings whose value is nobody's business, in YAML, INI and the like.
 SECRET = re.compile(
-    r"""^(\s*[-\w."']*(?:passw|secret|psk|private|authtok|auth-key|api_?key|token)[-\w."']*\s*[:=]\s*)\S.*""",
+    r"""^(\s*(?:Environment=)?[-\w."']*(?:passw|secret|psk|private|authtok|auth-key|api_?key|token)[-\w."']*\s*[:=]\s*)\S.*""",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -93,12 +92,6 @@ def _said(result: Mapping[str, Any]) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def manifest(files: Iterable[Mapping[str, Any]], folder: str) -> str:
-    """Return checksums in the form that `sha256sum -c` reads, of what the find module found."""
-    sums = {os.path.relpath(file["path"], folder): file["checksum"] for file in files}
-    return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
-
-
 class FilterModule:
     """What Ansible asks for."""
 
@@ -112,5 +105,4 @@ class FilterModule:
             "hx_settled": settled,
             "hx_blotted": blotted,
             "hx_transcript": transcript,
-            "hx_manifest": manifest,
         }

@@ -28,6 +28,11 @@ def entries(files: Iterable[Mapping[str, Any]], repository: str, into: str) -> l
     ]
 
 
+def lines(content: str) -> int:
+    """Return how many lines a person would read, blank ones and comments too."""
+    return len(content.splitlines())
+
+
 def findings(facts: Mapping[str, Any]) -> list[Finding]:
     """Judge a repository.
 
@@ -120,4 +125,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"hx_triage_entries": entries, "hx_triage_findings": findings}
+        return {
+            "hx_triage_entries": entries,
+            "hx_triage_findings": findings,
+            "hx_triage_lines": lines,
+        }
