@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from arriero.config import addresses
+from arriero.config import addresses, reloads
 from arriero.config import litellm_ignored as ignored
 from arriero.config import litellm_keys as keys
 from arriero.config.litellm_keys import Deployment
@@ -86,6 +86,7 @@ def read(reader: Reader, section: Entry | None, root: Node, defaults: Defaults) 
         Backend(name=name, url=server.url, kind=server.kind, api_key=server.api_key)
         for server, name in by_server.items()
     ]
+    reloads.tell(reader, backends, models, lambda name: groups[name][0].at)
     return Fleet(tuple(backends), tuple(models), frozenset(names))
 
 

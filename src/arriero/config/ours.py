@@ -6,7 +6,7 @@ that settings.py gains. The rest is short forms: of backends (here) and of route
 
 from typing import Any, Final
 
-from arriero.config import addresses, aliases, masterkey
+from arriero.config import addresses, aliases, masterkey, reloads
 from arriero.config.reader import BAD, Place, Reader, fields_of
 from arriero.config.settings import Access, Backend, Config, Secret, Timeouts, Tls
 from arriero.config.tree import Entry, Node
@@ -35,6 +35,9 @@ def read(reader: Reader, root: Node, outside: masterkey.Outside) -> Config | Non
         reader.note(places[name], f"no model runs on backend `{name}`")
     if any(problem.severity == "error" for problem in reader.problems):
         return None
+    nodes = reader.items(models_node, "models") if models_node else []
+    at = dict(zip((model.name for model in models), nodes, strict=True))  # without mistakes: all
+    reloads.tell(reader, backends.values(), models, at.__getitem__)
     return Config(
         backends=tuple(backends.values()), models=tuple(models), access=access, **sections
     )
