@@ -268,3 +268,53 @@ def test_no_history_leaves_a_host_out_for_good(
     if breaker.state is P:
         breaker.on_abandoned(now_s, probe=True)
     assert breaker.may_try(now_s + 120.0)
+
+
+# -- our own probes, and processes that went away
+
+
+def test_our_own_probe_may_ask_a_silent_one_before_users_may() -> None:
+    breaker = in_state(E)
+    breaker.probe_first_s = 1.0
+    assert breaker.may_probe(NOW_S + 5.0)
+    assert not breaker.may_try(NOW_S + 5.999)
+    assert not breaker.on_try(NOW_S + 5.0)
+    assert breaker.on_try(NOW_S + 5.0, own=True)
+    assert breaker.state is P
+
+
+@pytest.mark.parametrize("cause", set(Cause) - {Cause.SILENT})
+def test_for_others_a_user_need_not_wait(cause: Cause) -> None:
+    breaker = new(failures_max=1)
+    breaker.probe_first_s = 1.0
+    breaker.on_failure(NOW_S, probe=False, cause=cause)
+    assert breaker.may_try(NOW_S + 5.0)
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_a_process_that_is_gone_is_not_wedged(cause: Cause) -> None:
+    breaker = new(failures_max=1)
+    breaker.on_failure(NOW_S, probe=False, cause=cause)
+    breaker.on_gone()
+    breaker.on_reachable(NOW_S + 1.0)
+    assert breaker.may_try(NOW_S + 1.0)
+
+
+def test_going_says_nothing_about_who_is_well() -> None:
+    breaker = in_state(A)
+    breaker.on_gone()
+    assert breaker.state is A
+
+
+def test_who_is_told_of_a_change_sees_when_it_ends() -> None:
+    seen = []
+    breaker = Breaker(
+        failures_max=1,
+        ejection_s=5.0,
+        ejection_max_s=9.0,
+        on_change=lambda each: seen.append((each.state, each.may_try(NOW_S))),
+    )
+    breaker.on_failure(NOW_S, probe=False, cause=Cause.LOST)
+    assert breaker.on_try(NOW_S + 5.0)
+    breaker.on_abandoned(NOW_S + 6.0, probe=True)
+    assert seen == [(E, False), (P, False), (E, False)]
