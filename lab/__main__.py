@@ -12,6 +12,7 @@ from pathlib import Path
 from lab import needs, paths, report, story
 from lab.control import Control
 from lab.journal import Journal
+from lab.leftovers import leftovers
 from lab.locked import only_one
 from lab.problems import CannotRun, LabProblem
 from lab.scenario import BRIEF, WHOLE, WITH_AD, Scenario
@@ -141,10 +142,7 @@ def run(options: argparse.Namespace) -> int:
         evidence = evidence_folder()
         shell = Shell(Transcript(evidence / "transcript.txt"))
         with the_stage(shell, options) as stage:
-            up_s = time.monotonic() - began
-            note = f"{len(stage.hosts)} hosts up"
-            rows = [report.Row("boot", passed=True, duration_s=up_s, note=note)]
-            say(report.line(rows[0]))
+            rows = [booted(stage, time.monotonic() - began)]
             control = Control(stage, evidence)
             if control.inventory.exists():
                 control.write_variables()  # of this run's evidence folder
@@ -153,10 +151,29 @@ def run(options: argparse.Namespace) -> int:
             scene = Scene(stage, control, evidence)
             rows += perform(scene, steps)
             save_logs(scene)
+            ending = time.monotonic()
+        if not options.keep:
+            rows.append(torn_down(time.monotonic() - ending))
         report.write(evidence, rows)
         took_s = time.monotonic() - began
         say(f"{report.verdict(rows)} in {took_s:.0f} s; evidence in {evidence}")
         return 0 if report.verdict(rows) == "GO" else 1
+
+
+def booted(stage: Stage, took_s: float) -> report.Row:
+    """Tell that the hosts are up."""
+    row = report.Row("boot", passed=True, duration_s=took_s, note=f"{len(stage.hosts)} hosts up")
+    say(report.line(row))
+    return row
+
+
+def torn_down(took_s: float) -> report.Row:
+    """See that nothing of the lab is left."""
+    left = leftovers()
+    note = f"left behind: {', '.join(left)}" if left else "no machine, mount, link or group is left"
+    row = report.Row("teardown", passed=not left, duration_s=took_s, note=note)
+    say(report.line(row))
+    return row
 
 
 def _raise_exit(number: int, _frame: object) -> None:
