@@ -1,5 +1,6 @@
 """What model servers say about themselves, and what they say wrongly."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,3 +85,17 @@ def test_arbitrary_bytes_give_an_inventory_or_a_value_error(body: bytes) -> None
         inventory.decode_tags(b'{"models":[{"name":"' + body + b'"}]}')
     except ValueError:
         return
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "forever"),
+    [
+        ("2026-11-23T17:00:00.123456789Z", False),
+        ("2318-03-04T10:20:30.5Z", True),  # now and Go's longest duration
+        ("", False),
+        (None, False),
+    ],
+)
+def test_what_never_expires_is_told(expires_at: str | None, *, forever: bool) -> None:
+    body = msgspec.json.encode({"models": [{"name": "llama3", "expires_at": expires_at}]})
+    assert inventory.decode_ps(body)["llama3:latest"].forever is forever
