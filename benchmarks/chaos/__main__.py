@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--short", action="store_true", help="20 seconds, 60 clients")
     parser.add_argument("--streams", type=int, default=200, help="concurrent clients")
     parser.add_argument("--backends", type=int, default=4)
-    parser.add_argument("--slots", type=int, default=200, help="of each backend")
+    parser.add_argument("--slots", type=int, default=64, help="of each backend")
     parser.add_argument("--tokens-per-s", type=float, default=25.0, help="of each stream")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures here, too")

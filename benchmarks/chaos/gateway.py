@@ -78,12 +78,23 @@ def unrest(metrics: dict[str, float], status: Any) -> list[str]:
 
 
 def config_of(urls: Sequence[str], slots: int, log: Path) -> dict[str, object]:
-    """Return the configuration: every backend may be tried once for each request."""
+    """Return the configuration: every backend may be tried once for each request.
+
+    The model is kept loaded everywhere: else all would stay with the hosts that were never hit,
+    and few streams would ever be broken.
+    """
     return {
         "backends": [
             {"name": f"b{number}", "url": url, "slots": slots} for number, url in enumerate(urls, 1)
         ],
-        "models": [{"name": ALIAS, "model": MODEL.name, "retries": len(urls)}],
+        "models": [
+            {
+                "name": ALIAS,
+                "model": MODEL.name,
+                "retries": len(urls),
+                "keep_loaded": len(urls),
+            }
+        ],
         "timeouts": TIMEOUTS,
         "routing": {"inventory_interval_s": 1, "ejection_s": 1, "ejection_max_s": 4},
         "access": {"master_key": KEY},

@@ -57,6 +57,7 @@ def figures(outcome: Outcome) -> dict[str, object]:
         "broken": tally.broken,
         "altered": tally.altered,
         "miscounted": tally.miscounted,
+        "attempts by backend": _by_label(outcome, "arriero_backend_requests_total"),
         "resumptions": _by_label(outcome, "arriero_resumptions_total"),
         "attempts that failed": _by_label(outcome, "arriero_backend_failures_total"),
         "retries": int(outcome.counts.get("arriero_retries_total", 0)),

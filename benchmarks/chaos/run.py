@@ -116,7 +116,11 @@ async def _rest(gateway: Gateway, outcome: Outcome) -> None:
             break
         await asyncio.sleep(0.25)
     outcome.end_kib = gateway.rss_kib()
-    for family in ("arriero_resumptions_total", "arriero_backend_failures_total"):
+    for family in (
+        "arriero_resumptions_total",
+        "arriero_backend_failures_total",
+        "arriero_backend_requests_total",
+    ):
         for labels, value in summed(metrics, family).items():
             outcome.counts[f"{family}{{{labels}}}"] = value
     for family in ("arriero_retries_total", "arriero_failovers_total", "arriero_ejections_total"):
