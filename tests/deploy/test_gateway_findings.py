@@ -1,4 +1,4 @@
-"""What stops a deployment before anything is changed: each with what was found and how to mend it."""
+"""What stops a deployment before anything is changed: what was found, and how to mend it."""
 
 import copy
 from typing import Any
