@@ -9,6 +9,7 @@ from lab.control import LIMIT, changed
 from lab.hosts import API
 from lab.load import told, under_load
 from lab.problems import expect
+from lab.rootfs import digest
 from lab.scene import Scene
 from lab.story.accept import accept
 from lab.story.deploy import gather
@@ -44,13 +45,26 @@ def roll_back(scene: Scene) -> str:
 
 def to_litellm(scene: Scene) -> str:
     """Run the other engine under the same unit, key and configuration, and accept it."""
-    gather(scene, "--engine", "litellm")
+    _gather_litellm(scene)
     return _switch(scene, "litellm")
 
 
 def to_arriero(scene: Scene) -> str:
     """Come back to arriero and accept it again."""
     return _switch(scene, "arriero")
+
+
+def _gather_litellm(scene: Scene) -> None:
+    """Gather LiteLLM's 120 packages, unless they are what its lock pins already."""
+    inputs = (
+        paths.REPOSITORY / "requirements/litellm.txt",
+        paths.REPOSITORY / "scripts/wheelhouse",
+    )
+    key = digest(*(path.read_text(encoding="utf-8") for path in inputs))
+    mark = paths.cache() / "wheelhouse" / "litellm.key"
+    if not mark.exists() or mark.read_text(encoding="utf-8") != key:
+        gather(scene, "--engine", "litellm")
+        mark.write_text(key, encoding="utf-8")
 
 
 def _switch(scene: Scene, engine: str) -> str:
