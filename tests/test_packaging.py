@@ -13,6 +13,8 @@ ROOT = Path(__file__).parent.parent
 # What has no part in serving and costs start-up time and memory: other commands' needs, formats of
 # /metrics that are made when first asked for, and what stands in for real model servers.
 NOT_FOR_SERVING = (
+    "anyio",
+    "arriero.admin",
     "arriero.embedded",
     "arriero.testing",
     "gguf",
@@ -21,6 +23,8 @@ NOT_FOR_SERVING = (
     "prometheus_client",
     "pydantic",
     "rich",
+    "sqlalchemy",
+    "starlette",
     "tokenizers",
     "typer",
 )

@@ -24,6 +24,7 @@ FUNCTION_LINES_MEDIAN_MAX = 10
 # Where "anything at all" may be caught, and why. Nowhere else: an exception nobody expected is a
 # defect, and a defect that is caught is one that nobody mends.
 BROAD_EXCEPT = {
+    "src/arriero/server/asgi.py": "handed to the exchange, which answers and logs it",
     "src/arriero/server/exchange.py": "one request's defect must not end the other connections",
     "src/arriero/testing/http.py": "one handler's defect is told when the simulation ends",
 }

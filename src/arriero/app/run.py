@@ -16,7 +16,8 @@ import uvloop
 from arriero import __version__
 from arriero.app.build import build_gateway, build_runtime
 from arriero.app.clock import SystemClock
-from arriero.app.keeper import open_keeper
+from arriero.app.keeper import Keeper, open_keeper
+from arriero.app.keyapi import build_key_api
 from arriero.app.notify import barrier, feed_watchdog, notify, reloading, watchdog_interval_s
 from arriero.app.sockets import Sockets, adopt, hand_over, inherited
 from arriero.app.tls import keep_fresh, load_context
@@ -26,6 +27,7 @@ from arriero.core.catalog import is_ready
 from arriero.fleet.care import Care
 from arriero.fleet.inventory import Inventory
 from arriero.fleet.prefill import Verifier
+from arriero.server.asgi import AppRunner
 from arriero.server.connection import ClientConnection
 from arriero.server.gateway import Gateway, Runtime
 from arriero.telemetry import events, looplag
@@ -91,6 +93,7 @@ class Service:
             gateway = self._gateway = build_gateway(runtime, self._clock, sink, self._log)
             if keeper is not None:
                 gateway.ring, gateway.on_settled = keeper.ring, keeper.take
+                gateway.key_api = self._key_api(gateway, keeper)
                 await keeper.restore(gateway.limiter)
             care = Care(self._spawn, self._clock, gateway)
             gateway.loader = care.loader
@@ -112,6 +115,12 @@ class Service:
                 await keeper.close()
             if sink is not None:
                 sink.close()
+
+    def _key_api(self, gateway: Gateway, keeper: Keeper) -> AppRunner:
+        return AppRunner(
+            lambda: build_key_api(keeper, self._clock, lambda: gateway.runtime.padded_master),
+            self._spawn,
+        )
 
     async def _serve(
         self, gateway: Gateway, care: Care, server: asyncio.Server, sink: log_sink.Sink | None

@@ -17,6 +17,7 @@ from arriero.core.roster import Ejected
 from arriero.fleet.connection import UpstreamConnection
 from arriero.fleet.loader import Loader
 from arriero.fleet.pool import Pool
+from arriero.server.asgi import AppRunner
 from arriero.server.dispatch import Dispatcher
 from arriero.server.holds import Holds
 from arriero.telemetry.accesslog import AccessLog
@@ -106,8 +107,8 @@ class Gateway:
 
     __slots__ = (
         "_settled", "access_log", "clock", "connections", "counters", "date_line", "dispatcher",
-        "draining", "events", "hand_over", "holds", "ids", "leftovers", "limiter", "loader",
-        "nudge", "on_settled", "queue", "ring", "runtime", "started_s", "verdicts",
+        "draining", "events", "hand_over", "holds", "ids", "key_api", "leftovers", "limiter",
+        "loader", "nudge", "on_settled", "queue", "ring", "runtime", "started_s", "verdicts",
     )  # fmt: skip
 
     def __init__(
@@ -138,6 +139,7 @@ class Gateway:
         self.limiter = Limiter()
         self.holds = Holds()
         self.ring = KeyRing(b"")  # no keys; a store brings its own ring
+        self.key_api: AppRunner | None = None  # where there is a store
         self.on_settled: Callable[[list[Record]], None] | None = None  # who writes usage down
         self.draining = False
         # Takes the file number of a connection that a process after this one may go on with.

@@ -22,6 +22,7 @@ from arriero.server.attempt import Attempt, Reader, Waiter
 from arriero.server.batch import Batch, Share, batch_key
 from arriero.server.exchange import Exchange
 from arriero.server.gateway import Runtime
+from arriero.server.keyapi import ask_key_api
 from arriero.server.length import check_length
 from arriero.server.operations import Operation
 from arriero.server.relay import PassthroughRelay, StreamRelay, WholeReader
@@ -66,7 +67,10 @@ async def serve(exchange: Exchange) -> None:
     body = exchange.body_at_hand() or await exchange.body()
     operation = route.operation
     if operation is None:
-        show(exchange, route, key)
+        if route.view is View.KEY_API:
+            await ask_key_api(exchange, key, body)
+        else:
+            show(exchange, route, key)
         return
     wanted = operation.decode(body)
     check_model(key, wanted.model)

@@ -1,10 +1,12 @@
 """What each path is: an operation on a model, or a view of the gateway."""
 
+import re
 from enum import Enum
 
 import msgspec
 
 from arriero.base.errors import ClientError, MethodNotAllowed, UnknownRoute
+from arriero.core.access import KEY_API
 from arriero.server.operations import CHAT, COMPLETION, EMBEDDING, Operation
 from arriero.server.request import Request
 
@@ -18,6 +20,7 @@ class View(Enum):
     READINESS = "readiness"
     METRICS = "metrics"
     STATUS = "status"
+    KEY_API = "key_api"
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -47,6 +50,8 @@ _CHAT = Route("chat", _POST, operation=CHAT)
 _COMPLETION = Route("completion", _POST, operation=COMPLETION)
 _EMBEDDING = Route("embedding", _POST, operation=EMBEDDING)
 _MODELS = Route("models", _GET, view=View.MODELS)
+# Each of its calls is judged by itself (`admin/`), methods and roles included.
+_KEY_API = Route(KEY_API, _GET | _POST, view=View.KEY_API)
 _LIVELINESS = Route("liveliness", _GET, view=View.LIVELINESS, public=True)
 _READINESS = Route("readiness", _GET, view=View.READINESS, public=True)
 
@@ -64,18 +69,40 @@ _ROUTES: dict[str, Route] = {
     "/health/readiness": _READINESS,
     "/metrics": Route("metrics", _GET, view=View.METRICS),
     "/arriero/status": Route("status", _GET, view=View.STATUS),
+    "/key/generate": _KEY_API,
+    "/key/info": _KEY_API,
+    "/v2/key/info": _KEY_API,
+    "/key/update": _KEY_API,
+    "/key/delete": _KEY_API,
+    "/key/list": _KEY_API,
+    "/key/regenerate": _KEY_API,
+    "/key/block": _KEY_API,
+    "/key/unblock": _KEY_API,
+    "/usage": _KEY_API,
+    "/usage/requests": _KEY_API,
+    "/audit": _KEY_API,
+    "/openapi.json": _KEY_API,
 }
 _BY_TARGET = {path.encode(): (route, path) for path, route in _ROUTES.items()}
 _MODEL_PREFIXES = ("/v1/models/", "/models/")
+# LiteLLM has paths with a key in them, and logs have no place for secrets.
+_REGENERATE = re.compile(r"/key/[^/]+/regenerate/?")
+_SECRET = re.compile(r"sk-[^/]*")
 
 
 def find_route(request: Request) -> tuple[Route | None, str]:
-    """Return the route of a request's target, or None, and its path."""
+    """Return the route of a request's target, or None, and its path as it may be shown."""
     found = _BY_TARGET.get(request.target)  # nearly all requests name their path plainly
     if found is not None:
         return found
     path = request.path
-    return route_of(path), path
+    return route_of(path), _shown(path)
+
+
+def _shown(path: str) -> str:
+    if _REGENERATE.fullmatch(path):
+        return "/key/***/regenerate"
+    return _SECRET.sub("sk-***", path) if "sk-" in path else path
 
 
 def route_of(path: str) -> Route | None:
@@ -83,6 +110,8 @@ def route_of(path: str) -> Route | None:
     route = _ROUTES.get(path)
     if route is not None:
         return route
+    if _REGENERATE.fullmatch(path):
+        return _KEY_API
     for prefix in _MODEL_PREFIXES:
         if path.startswith(prefix) and len(path) > len(prefix):
             return Route("model", _GET, view=View.MODEL, argument=path[len(prefix) :])
