@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from arriero.config.settings import Backend, BackendKind, Model, Route, Routing
+from arriero.core.blame import Ejected
 from arriero.core.fleet import Fleet, Lease, take_lease
 from arriero.core.health import Cause, State
 from arriero.core.residency import Residency, Told
-from arriero.core.roster import Ejected, Group, Host, Station
+from arriero.core.roster import Group, Host, Station
 from arriero.core.routing import open_mask
 from arriero.wire.inventory import Listed, Loaded
 
@@ -81,15 +82,15 @@ def test_a_reload_changes_slots_under_way() -> None:
     before = Fleet([backend("a", slots=9)], [routed("one", 3)], ROUTING)
     leases = [take(before, "a") for _ in range(3)]
     group = before.aliases["one"].branches[0].group
-    assert not group.open
+    assert group.open == 0
     after = Fleet([backend("a", slots=9)], [routed("one", 2)], ROUTING, before)
-    assert not group.open, "one beyond the new limit is still at work"
+    assert group.open == 0, "one beyond the new limit is still at work"
     leases.pop().succeed()
-    assert not group.open
+    assert group.open == 0
     leases.pop().succeed()
     assert group.open
     Fleet([backend("a", slots=9)], [routed("one", 1)], ROUTING, after)
-    assert not group.open
+    assert group.open == 0
     leases.pop().succeed()
     assert group.open
 

@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from arriero.config.settings import Backend, Model, Route, Routing
-from arriero.core import roster as module
+from arriero.core import blame
+from arriero.core.blame import Ejected
 from arriero.core.fleet import Fleet, Lease, take_lease, take_probe_lease
 from arriero.core.health import Cause
 from arriero.core.residency import Residency, Told
-from arriero.core.roster import LOAD_PATIENCE_S, PROBE_FIRST_S, Ejected, Host, Station
+from arriero.core.roster import LOAD_PATIENCE_S, NEVER_S, PROBE_FIRST_S, Host, Station
 from arriero.core.routing import last_resorts, open_mask
 from arriero.wire.inventory import Listed, Loaded
 
@@ -73,7 +74,7 @@ def test_each_cause(cause: Cause, after: str, ejected: Ejected) -> None:
 
 
 def test_every_cause_is_in_the_docstring() -> None:
-    table = (module.__doc__ or "").partition("cause  ")[2].partition("\n\n")[0]
+    table = (blame.__doc__ or "").partition("cause  ")[2].partition("\n\n")[0]
     assert set(re.findall(r"[A-Z]{3,}", table)) == {cause.name for cause in Cause}
 
 
@@ -226,7 +227,7 @@ def test_eviction_is_told_from_a_restart() -> None:
     assert (station.evicted_s, station.epoch) == (50.0, 1)
     host.resident = {"m:1": Loaded()}
     host.restarted()
-    assert (station.evicted_s, station.epoch) == (module.NEVER_S, 2)
+    assert (station.evicted_s, station.epoch) == (NEVER_S, 2)
 
 
 # -- slow start

@@ -10,9 +10,10 @@ from itertools import accumulate
 import msgspec
 
 from arriero.config.settings import Backend, Model, Route, Routing, Strategy, Timeouts
+from arriero.core.blame import Ejected, blame
 from arriero.core.cells import cells_of
 from arriero.core.health import Cause
-from arriero.core.roster import Ejected, Group, Host, Roster, Station, slots_of
+from arriero.core.roster import Group, Host, Roster, Station, slots_of
 from arriero.wire.inventory import full_name
 
 
@@ -80,8 +81,8 @@ class Lease(msgspec.Struct, eq=False):
 
     def fail(self, now_s: float, cause: Cause) -> Ejected:
         """The request failed by the host's or the model's fault; return who is left out now."""
-        self.target.station.host.roster.now_s = now_s
-        return self._release().on_failure(self.target.station, self, now_s, cause)
+        self._release()
+        return blame(self.target.station, self, now_s, cause)
 
     def abandon(self, now_s: float) -> None:
         """The request ended without a verdict on the host.

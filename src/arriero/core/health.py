@@ -15,7 +15,7 @@ is over. Late results of requests that began before an ejection do not lift it (
 EJECTED on SUCCESS): a wedged host may still finish what it had begun.
 
 What counts as a failure is decided in `attempts`; a client's own bad request never gets here.
-Which of the two breakers a failure reaches is decided in `roster`.
+Which of the two breakers a failure reaches is decided in `blame`.
 """
 
 from collections.abc import Callable

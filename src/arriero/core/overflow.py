@@ -77,9 +77,9 @@ def check(request: CanonicalRequest, model: str, limit: Limit, ratios: TokenRati
     for text_bytes in _inputs_bytes(request):
         needed = ratios.tokens(model, text_bytes)
         if limit.input_tokens_max and needed > limit.input_tokens_max:
-            raise exceeded(needed, limit.input_tokens_max, estimated=True, param=_param(request))
+            raise exceeded(needed, limit.input_tokens_max, estimated=True, param=param_of(request))
         if limit.context and needed > SURELY * limit.context:
-            raise exceeded(needed, limit.context, estimated=True, param=_param(request))
+            raise exceeded(needed, limit.context, estimated=True, param=param_of(request))
 
 
 def exceeded(
@@ -91,7 +91,9 @@ def exceeded(
         f"This model's maximum context length is {available} tokens, "
         f"and the prompt has {about}{needed}.",
         param=param,
-        hint="shorten the conversation or begin a new one",
+        hint="shorten the conversation or begin a new one"
+        if param == "messages"
+        else "send less text, or divide it",
     )
 
 
@@ -128,7 +130,8 @@ def _chat_bytes(chat: Chat) -> int:
     return total
 
 
-def _param(request: CanonicalRequest) -> str:
+def param_of(request: CanonicalRequest) -> str:
+    """Return the parameter that holds the text."""
     if isinstance(request, Chat):
         return "messages"
     return "prompt" if isinstance(request, Completion) else "input"

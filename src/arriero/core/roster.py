@@ -10,15 +10,8 @@ together.
 `Host.in_flight` counts the requests a host is working on, whatever alias they came by: a counter
 per alias cannot see that a host is busy with another model (LiteLLM's fault 4, research 3).
 
-A host and each of its stations have a breaker of their own. Which one a failure reaches:
-
-    cause             host               station
-    REFUSED, LOST     ejected            --
-    STATUS            --                 ejected after `failures_max` in a row
-    LOAD              --                 ejected
-    SILENT            `silence` decides  ejected
-
-A failure of the half-open request of an ejected host ejects that host again, whatever its cause.
+A host and each of its stations have a breaker of their own; `blame` says which one a failure
+reaches.
 
 A roster lives as long as the process. A reload keeps the hosts whose settings did not change, and a
 bit is never given to another host, so that requests under way may go on with the aliases they know.
@@ -26,19 +19,16 @@ Its clock is as old as the last sweep or failure: what it is asked for here need
 """
 
 from collections.abc import Callable
-from enum import IntEnum
-from typing import Protocol
 
 from arriero.config.settings import Backend, Routing
 from arriero.core.group import Group
 from arriero.core.health import AVAILABLE, Breaker, Cause, State
 from arriero.core.overflow import TokenRatios
 from arriero.core.residency import Residency, Told, after
-from arriero.core.silence import Verdict, Witness, judge
 from arriero.core.slowstart import Ramp
 from arriero.wire.inventory import Listed, Loaded
 
-__all__ = ["UNLIMITED", "Ejected", "Group", "Host", "Roster", "Station", "slots_of"]
+__all__ = ["UNLIMITED", "Group", "Host", "Roster", "Station", "slots_of"]
 
 UNLIMITED = 1_000_000_000  # slots, where the backend's own scheduler is trusted
 NEVER_S = float("-inf")
@@ -46,30 +36,6 @@ PROBE_FIRST_S = 1.0  # how long a silent host is left to the prober when its eje
 LOAD_PATIENCE_S = 60.0  # how long requests wait for one host's load before another may begin
 
 _LOADING, _LOADED = Residency.LOADING, Residency.LOADED
-
-
-class Ejected(IntEnum):
-    """Who is left out because of a failure; nobody is false."""
-
-    NOBODY = 0
-    MODEL = 1
-    HOST = 2
-
-
-class Trial(Protocol):
-    """A lease, as the host's failure concerns it."""
-
-    @property
-    def probe(self) -> bool:
-        """It is the half-open request of the host."""
-
-    @property
-    def retrial(self) -> bool:
-        """It is the half-open request of the station."""
-
-    @property
-    def asked_s(self) -> float:
-        """When it was sent."""
 
 
 class Station:
@@ -324,40 +290,13 @@ class Host:
         """How many models the gateway is loading here."""
         return sum(each.residency is _LOADING for each in self.stations.values())
 
-    def on_failure(self, station: Station, lease: "Trial", now_s: float, cause: Cause) -> Ejected:
-        """A request on the station failed; return who is left out because of it now."""
-        if cause in (Cause.REFUSED, Cause.LOST):
-            if lease.retrial and station.breaker is not None:
-                station.breaker.on_abandoned(now_s, probe=True)
-            ejects = self.breaker.on_failure(now_s, probe=lease.probe, cause=cause)
-            return Ejected.HOST if ejects else Ejected.NOBODY
-        ejected = station.on_failure(now_s, cause, retrial=lease.retrial)
-        if lease.probe or (cause is Cause.SILENT and self._is_wedged(station, lease.asked_s)):
-            self.roster.suspects.discard(self)
-            if self.breaker.on_failure(now_s, probe=lease.probe, cause=cause):
-                return Ejected.HOST
-        return Ejected.MODEL if ejected else Ejected.NOBODY
-
-    def _is_wedged(self, silent: Station, asked_s: float) -> bool:
-        """Say whether a silent model means a silent host; if nobody knows, have it probed."""
-        verdict = judge(
-            asked_s,
-            (
-                Witness(each.silent, each.residency is _LOADED, each.answered_s)
-                for each in self.stations.values()
-                if each is not silent
-            ),
-        )
-        if verdict is Verdict.PROBE:
-            self.roster.suspects.add(self)
-        return verdict is Verdict.EJECT
-
     def on_answer(self, *, probe: bool) -> None:
         """A generation succeeded on one of its stations."""
         breaker = self.breaker
         if probe or breaker.failures or breaker.ejections:
             breaker.on_success(probe=probe)
-        self.roster.suspects.discard(self)
+        if self.roster.suspects:
+            self.roster.suspects.discard(self)
         if self.ramp is not None and not probe:
             self.ramp.on_success()
             self.look_at_ramp()

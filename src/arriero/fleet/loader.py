@@ -13,9 +13,10 @@ import msgspec
 
 from arriero.base.clock import Clock
 from arriero.core.attempts import RULES, End
+from arriero.core.blame import Ejected, blame
 from arriero.core.fleet import Target
 from arriero.core.residency import Residency, Told
-from arriero.core.roster import Ejected, Station
+from arriero.core.roster import Station
 from arriero.fleet.own import Answer, ask
 from arriero.fleet.pool import Pool, Spawn
 from arriero.wire.dialect import Failure
@@ -132,7 +133,7 @@ class Loader:
             if breaker is not None:
                 breaker.on_success(probe=trial.retrial)
         elif mark is not None:
-            ejected = host.on_failure(station, trial, now_s, mark)
+            ejected = blame(station, trial, now_s, mark)
             self._report.tell_ejected(target, ejected, end.value)
         else:
             host.breaker.on_abandoned(now_s, probe=trial.probe)

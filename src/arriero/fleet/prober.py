@@ -12,11 +12,12 @@ from typing import Protocol
 from arriero.base.clock import Clock
 from arriero.config.settings import Routing
 from arriero.core.attempts import RULES, End
+from arriero.core.blame import Ejected
 from arriero.core.fleet import Fleet, Lease, Target, take_probe_lease
 from arriero.core.health import AVAILABLE, Cause
 from arriero.core.probing import Seen, is_due
 from arriero.core.residency import LOADED
-from arriero.core.roster import Ejected, Host, Station
+from arriero.core.roster import Host, Station
 from arriero.fleet.errors import UpstreamError
 from arriero.fleet.fetch import fetch
 from arriero.fleet.own import STATUS_OK, ask

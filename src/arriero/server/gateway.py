@@ -8,12 +8,12 @@ from arriero.base.ids import IdSource
 from arriero.config.settings import Config
 from arriero.core.access import master_key, padded_key
 from arriero.core.admission import Queue
+from arriero.core.blame import Ejected
 from arriero.core.fleet import Alias, Fleet, Lease, Target
 from arriero.core.keys import KeyRing
 from arriero.core.limits import Limiter
 from arriero.core.prefill import Verdicts
 from arriero.core.record import Record
-from arriero.core.roster import Ejected
 from arriero.fleet.connection import UpstreamConnection
 from arriero.fleet.loader import Loader
 from arriero.fleet.pool import Pool

@@ -2,7 +2,15 @@
 
 from arriero.base.errors import ContextLengthExceeded
 from arriero.core.fleet import Alias
-from arriero.core.overflow import SAMPLE_BYTES_MIN, Limit, check, estimate, exceeded, is_suspect
+from arriero.core.overflow import (
+    SAMPLE_BYTES_MIN,
+    Limit,
+    check,
+    estimate,
+    exceeded,
+    is_suspect,
+    param_of,
+)
 from arriero.core.roster import Roster
 from arriero.wire.canonical import CanonicalRequest
 from arriero.wire.dialect import Failure
@@ -38,8 +46,6 @@ def too_long(
     available = failure.available or alias.settings.context or group.context
     needed = failure.needed or estimate(request, group.model, roster.ratios)
     if not available:
-        return ContextLengthExceeded(failure.message, param=failure.param)
+        return ContextLengthExceeded(failure.message, param=param_of(request))
     needed = max(needed, available + 1)  # the host knows better than the estimate
-    return exceeded(
-        needed, available, estimated=not failure.needed, param=failure.param or "messages"
-    )
+    return exceeded(needed, available, estimated=not failure.needed, param=param_of(request))
