@@ -46,7 +46,7 @@ class Gateway:
                     "served": served,
                     "version": "0.12.0",
                     "models": None if "no_inventory" in self.faults else ["phi3:3.8b"],
-                    "loaded": ["phi3:3.8b"],
+                    "loaded": [] if f"{name}_cold" in self.faults else ["phi3:3.8b"],
                 }
                 for name, served in self.served.items()
             ]

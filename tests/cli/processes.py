@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -52,7 +53,7 @@ def gateway(config: Path) -> Iterator[str]:
         yield address
 
 
-def write_config(folder: Path, backends: list[str], models: dict[str, str]) -> Path:
+def write_config(folder: Path, backends: list[str], models: dict[str, str], **more: Any) -> Path:
     """Write a configuration of these backends and aliases; the access log goes to a file."""
     document = {
         "backends": [{"name": f"llm{n:02d}", "url": url} for n, url in enumerate(backends, 1)],
@@ -61,7 +62,7 @@ def write_config(folder: Path, backends: list[str], models: dict[str, str]) -> P
         ],
         "access": {"master_key": KEY},
         "log": {"access": str(folder / "access.log")},
-    }
+    } | more
     path = folder / "config.yaml"
     # JSON is YAML.
     path.write_bytes(msgspec.json.encode(document))
@@ -70,14 +71,18 @@ def write_config(folder: Path, backends: list[str], models: dict[str, str]) -> P
 
 @contextmanager
 def fleet(
-    folder: Path, models: dict[str, str], hosts: int = 2, dead: tuple[str, ...] = ()
+    folder: Path,
+    models: dict[str, str],
+    hosts: int = 2,
+    dead: tuple[str, ...] = (),
+    **more: Any,
 ) -> Iterator[tuple[str, list[str]]]:
     """Run hosts with all these models and a gateway before them; gives its address and theirs.
 
     A model is written as the simulation's `--model` takes it. `dead` are addresses of further
-    backends, where nobody answers.
+    backends, where nobody answers; `more` are further sections of the configuration.
     """
     with ExitStack() as stack:
         backends = [stack.enter_context(simulated_ollama(*models.values())) for _ in range(hosts)]
-        config = write_config(folder, [*backends, *dead], models)
+        config = write_config(folder, [*backends, *dead], models, **more)
         yield stack.enter_context(gateway(config)), backends

@@ -121,6 +121,14 @@ def test_others_at_work_are_not_blamed(gateway: Gateway, monkeypatch: pytest.Mon
     assert code == 0
 
 
+def test_a_host_without_the_model_in_memory_cannot_be_judged(gateway: Gateway) -> None:
+    gateway.faults |= {"one_backend_only", "b_cold"}
+    code, found = smoke(gateway)
+    assert found["fan-out phi3"]["verdict"] == "cannot tell"
+    assert "b has not loaded the model" in found["fan-out phi3"]["detail"]
+    assert code == 3
+
+
 def test_a_restart_in_between_cannot_be_judged(gateway: Gateway) -> None:
     gateway.faults.add("restart")
     code, found = smoke(gateway)

@@ -54,6 +54,14 @@ def available(page: StatusPage, alias: str) -> list[TargetStatus]:
     return [target for target in targets(page, alias) if target.available]
 
 
+def cold(page: StatusPage, alias: str) -> set[str]:
+    """Return the Ollama backends that do not have the alias's model in memory."""
+    loaded = {b.name: set(b.loaded) for b in page.backends if b.kind == "ollama"}
+    return {
+        t.backend for t in targets(page, alias) if t.model not in loaded.get(t.backend, {t.model})
+    }
+
+
 def states(step: str, page: StatusPage | None) -> Finding:
     """Judge the backends' states: an acceptance with a host away accepts another fleet."""
     if page is None:
@@ -86,6 +94,12 @@ def fan_out(step: str, before: StatusPage | None, after: StatusPage | None, alia
     idle = [name for name in wanted if gained.get(name, 0) < 1]
     if not wanted:
         return failed(step, f"no backend of {alias} is available", "arriero status tells why")
+    if idle and set(idle) <= cold(after, alias):
+        return unknown(
+            step,
+            f"{', '.join(idle)} has not loaded the model, and the others did it all ({share})",
+            "requests may rightly wait for a host that is warm: load it there, and run it again",
+        )
     if idle:
         return failed(
             step,
