@@ -444,23 +444,19 @@ class ClientConnection(asyncio.Protocol, Swept):
     def drain(self) -> None:
         """The gateway is stopping: let go of the client now, or after what is under way.
 
-        A head that has begun to arrive is a request, too: it is served, and its answer says that
-        the connection closes. A client from which nothing came is handed over if somebody takes
-        it; closing would meet the request that it may be sending just now (RFC 9112, 9.5).
+        A head that has begun to arrive is a request, too, and `_sweep_unasked` sees to its end. A
+        client of which nothing came is handed over if somebody takes it; closing would meet the
+        request that it may be sending just now (RFC 9112, 9.5).
         """
-        transport = self._transport
-        if self._exchange is not None or self._waiting or self._lingering or transport is None:
+        transport, begun = self._transport, self._head_bytes or self._request is not None
+        if self._exchange is not None or self._waiting or self._lingering or begun:
             return
-        if self._head_bytes or self._request is not None:
-            return  # _sweep_unasked sees to it that this has an end
         if self._unwritten():
             self._close_gently()
-            return
-        link = transport.get_extra_info("socket")
-        if link is not None and transport.get_extra_info("ssl_object") is None:
+        elif transport is not None:
             self._pause_reading()
-            self._gateway.hand_over(link.fileno())
-        self.abort()
+            self._gateway.release(transport)
+            self.abort()
 
     def _pause_reading(self) -> None:
         if not self._read_paused and self._transport is not None:

@@ -1,5 +1,6 @@
 """What all connections share: the running configuration, and the tools of the trade."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -152,6 +153,12 @@ class Gateway:
         """The counters with all that was settled until now; `counters` may lag by a batch."""
         self.count_settled()
         return self.counters
+
+    def release(self, transport: asyncio.BaseTransport) -> None:
+        """Let the process after this one go on with a connection, unless that is TLS's."""
+        link = transport.get_extra_info("socket")
+        if link is not None and transport.get_extra_info("ssl_object") is None:
+            self.hand_over(link.fileno())
 
     def settle(self, record: Record) -> None:
         """Take a finished request's record; it must not be changed afterwards.
