@@ -36,7 +36,10 @@ class Backend:
 
     def start(self) -> None:
         """Start it, and return when it listens."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        # One that was stopped complains of every connection that it lost meanwhile.
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         assert self._process.stdout is not None
         if not self._process.stdout.readline():
             raise RuntimeError(f"the simulation on port {self.port} did not start")

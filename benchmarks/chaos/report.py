@@ -1,5 +1,6 @@
 """What a run came to, as a table for people and as JSON."""
 
+import platform
 import re
 from collections.abc import Sequence
 
@@ -76,7 +77,7 @@ def figures(outcome: Outcome) -> dict[str, object]:
 def document(outcome: Outcome) -> bytes:
     """Return the run as JSON."""
     whole = {
-        "machine": facts(),
+        "machine": {**facts(), "python": platform.python_version()},
         "figures": figures(outcome),
         "wrong": verdict(outcome),
         "events": [{"at_s": round(event.at_s, 2), "what": str(event)} for event in outcome.events],
