@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from arriero.base.errors import GatewayError, NoBackend, QueueFull, UnknownModel
-from arriero.core.ask import BYTES_PER_TOKEN, Ask
+from arriero.core.ask import Ask, ask_for
 from arriero.core.attempts import BUSY_RETRY_AFTER_S, RULES, End, Next, more_telling
 from arriero.core.catalog import retry_after_s
 from arriero.core.fairness import Charge
@@ -13,31 +13,33 @@ from arriero.core.fleet import Alias, Target
 from arriero.core.learning import Sent, answered, sent
 from arriero.core.line import Ticket
 from arriero.core.overflow import SAMPLE_BYTES_MIN, text_bytes
+from arriero.core.principal import Caller
 from arriero.core.roster import Station
 from arriero.core.routing import askable, open_mask
 from arriero.core.strategies import ADAPTIVE, choose
 from arriero.server.attempt import Attempt
-from arriero.server.batch import Share
+from arriero.server.batch import Share, batch_key
 from arriero.server.dispatch import Turn, Waiting
 from arriero.server.exchange import Exchange
 from arriero.server.length import too_long
-from arriero.wire.canonical import Usage
+from arriero.wire.canonical import CanonicalRequest, Usage
 from arriero.wire.verdict import CONTEXT_EXCEEDED
-
-SAMPLE_TOKENS_MIN = SAMPLE_BYTES_MIN // BYTES_PER_TOKEN  # of the estimate that every request has
 
 
 class Tries(msgspec.Struct, eq=False):
     """Whom to ask next, and what to say when nobody is left.
 
     A request is charged once, when its turn comes for the first time. `company` are requests that
-    are to be answered together with it; waiting ones of an equal `_batch` may be.
+    are to be answered together with it.
     """
 
     _exchange: Exchange
     alias: Alias
-    _ask: Ask
-    _batch: object = None
+    _caller: Caller
+    _wanted: CanonicalRequest
+    _body_bytes: int
+    _ask: Ask | None = None  # once it matters
+    _alone: bool = False  # not to be answered together with others
     tried: int = 0  # mask
     charge: Charge | None = None
     company: Sequence[Ticket] = ()
@@ -45,6 +47,13 @@ class Tries(msgspec.Struct, eq=False):
     _last: GatewayError | None = None
     _told: bytes = b""
     _sent: Sent | None = None  # only where `adaptive` learns from it
+
+    def ask(self) -> Ask:
+        """Return what scheduling has to know of the request."""
+        ask = self._ask
+        if ask is None:
+            ask = self._ask = ask_for(self._caller, self._wanted, self._body_bytes)
+        return ask
 
     def at_once(self) -> Target | None:
         """Return whom to ask now, None if the request has to wait.
@@ -64,26 +73,32 @@ class Tries(msgspec.Struct, eq=False):
                 raise self._last or _nobody(exchange, alias)
             if not mask:
                 return None
-        if self.charge is None:
-            queue = gateway.queue
-            if queue.waiting and queue.contended(alias):
-                return None
-            self.charge = exchange.charge = queue.charge(alias, self._ask)
-        target = choose(alias, mask, fleet.roster, self._ask, fleet.turn)
+        ask = None
+        if alias.is_weighed:
+            ask = self.ask()
+            if self.charge is None:
+                queue = gateway.queue
+                if queue.waiting and queue.contended(alias):
+                    return None
+                self.charge = exchange.charge = queue.charge(alias, ask)
+        target = choose(alias, mask, fleet.roster, ask, fleet.turn)
         self.tried = tried | target.station.host.bit
         return target
 
     def sent_to(self, station: Station) -> None:
         """The request is sent: what is known of the station's prompt cache changes."""
-        if self.alias.strategy == ADAPTIVE:
-            self._sent = sent(station, self._ask)
+        alias = self.alias
+        if (
+            alias.strategy == ADAPTIVE and len(alias.by_bit) > 1
+        ):  # of one host, nothing is to choose
+            self._sent = sent(station, self.ask())
 
     def answered(self, usage: Usage | None) -> None:
         """The answer is complete: it tells how many tokens there were, and how fast they came."""
-        if usage is not None and self._ask.prompt_tokens >= SAMPLE_TOKENS_MIN:
+        if usage is not None and self._body_bytes >= SAMPLE_BYTES_MIN:
             ratios = self._exchange.runtime.fleet.roster.ratios
             model = self.alias.branches[0].group.model
-            ratios.learn(model, text_bytes(self._ask.request), usage.prompt_tokens)
+            ratios.learn(model, text_bytes(self._wanted), usage.prompt_tokens)
         note = self._sent
         if note is not None and usage is not None:
             answered(
@@ -124,8 +139,9 @@ class Tries(msgspec.Struct, eq=False):
         exchange, alias, record = self._exchange, self.alias, self._exchange.record
         gateway = exchange.gateway
         queue, begun_s = gateway.queue, gateway.clock.now_s()
+        batch = None if self._alone else batch_key(self._wanted)
         ticket = Ticket(
-            alias, self._ask, exchange, tried=self.tried, charge=self.charge, batch=self._batch
+            alias, self.ask(), exchange, tried=self.tried, charge=self.charge, batch=batch
         )
         try:
             queue.join(ticket, begun_s)
@@ -162,7 +178,7 @@ class Tries(msgspec.Struct, eq=False):
         error = error_of(attempt, end)
         if error.code == CONTEXT_EXCEEDED and attempt.failure is not None:
             roster = self._exchange.runtime.fleet.roster
-            error = too_long(attempt.failure, self._ask.request, self.alias, roster)
+            error = too_long(attempt.failure, self._wanted, self.alias, roster)
         self._last = more_telling(self._last, error)
         if step is Next.RETRY:
             self._failures += 1
@@ -179,7 +195,7 @@ class Tries(msgspec.Struct, eq=False):
         bit = share.target.host.bit
         self.company = ()
         if RULES[share.end].next is Next.STOP:
-            self._batch = None
+            self._alone = True
             self.tried &= ~bit
         else:
             self.tried |= bit
