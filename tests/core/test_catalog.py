@@ -72,3 +72,11 @@ def test_the_wait_is_at_least_a_second_and_at_most_a_minute(fleet: Fleet) -> Non
 )
 def test_a_near_name_is_suggested(fleet: Fleet, name: str, alias: str | None) -> None:
     assert suggest(fleet, name) == alias
+
+
+def test_a_model_that_is_left_out_is_waited_for_as_a_host_is(fleet: Fleet) -> None:
+    for name in ("a", "b"):
+        target = next(t for t in fleet.aliases["phi3"].targets if t.host.name == name)
+        take_lease(target, turn=1, now_s=0.0).fail(0.0, Cause.LOAD)
+    assert retry_after_s(fleet.aliases["phi3"], 0.0) == 6
+    assert retry_after_s(fleet.aliases["apart"], 0.0) == 2

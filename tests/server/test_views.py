@@ -142,6 +142,7 @@ async def test_the_status_names_no_address(launch: Launch) -> None:
     assert [model["name"] for model in status["models"]] == ["llama", EMBED]
     assert [model["mode"] for model in status["models"]] == [None, "embedding"]
     assert all(target["available"] for target in status["models"][0]["targets"])
+    assert {target["state"] for target in status["models"][0]["targets"]} == {"loaded"}
 
 
 async def test_the_status_is_behind_the_key(client: Client) -> None:

@@ -14,7 +14,7 @@ def _told(*groups: tuple[str, str]) -> dict[str, str]:
 _METRICS = "metrics are at /metrics and the access log is JSON, always; callbacks are not called"
 _RATE = "there are no rate limits per deployment, nor are they taken for weights"
 _KEYS = "there is one master key, and no database of keys, users and budgets"
-_HEALTH = "hosts are judged by their answers and asked for their models; nothing is generated"
+_HEALTH = "hosts are judged by their answers; a loaded model that gives none is asked for a token"
 _FALLBACK = "a request goes to another host of its own alias, never to another alias"
 _SINGLE = "the gateway is one process with its own counters, so nothing is shared"
 _CACHE = "answers are not cached"

@@ -2,8 +2,8 @@
 
 import difflib
 
-from arriero.core.fleet import Alias, Fleet
-from arriero.core.health import State
+from arriero.core.fleet import Alias, Fleet, Target
+from arriero.core.health import Breaker, State
 from arriero.core.routing import usable_mask
 
 
@@ -20,11 +20,17 @@ def is_ready(fleet: Fleet, now_s: float) -> bool:
 def retry_after_s(alias: Alias, now_s: float) -> int:
     """Return whole seconds until one of the alias's ejected hosts may be tried, from 1 to 60."""
     waits = [
-        target.host.breaker.until_s - now_s
+        max(breaker.due_s for breaker in ejected) - now_s
         for target in alias.targets
-        if target.host.breaker.state is not State.AVAILABLE
+        if (ejected := _ejected(target))
     ]
     return min(max(int(min(waits, default=1.0)) + 1, 1), 60)
+
+
+def _ejected(target: Target) -> list[Breaker]:
+    """Return the breakers that keep requests from a target: the host's, the model's there."""
+    both = (target.host.breaker, target.station.breaker)
+    return [each for each in both if each is not None and each.state is not State.AVAILABLE]
 
 
 def suggest(fleet: Fleet, name: str) -> str | None:

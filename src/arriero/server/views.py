@@ -7,7 +7,7 @@ from arriero.base.errors import UnknownModel
 from arriero.core.access import check_model
 from arriero.core.capabilities import only_embeds
 from arriero.core.catalog import is_ready, suggest
-from arriero.core.fleet import Alias, Fleet
+from arriero.core.fleet import Alias, Fleet, Target
 from arriero.core.keys import Key
 from arriero.core.principal import Priority
 from arriero.core.roster import Host
@@ -116,8 +116,15 @@ def _alias(alias: Alias, now_s: float) -> ModelStatus:
             TargetStatus(
                 backend=target.host.name,
                 model=target.model,
-                available=target.host.has(target.model) and target.host.breaker.may_try(now_s),
+                available=_is_available(target, now_s),
+                state=target.station.residency.name.lower(),
             )
             for target in alias.targets
         ),
     )
+
+
+def _is_available(target: Target, now_s: float) -> bool:
+    """Say whether a request may go there now, if a slot is free."""
+    station, host = target.station, target.host
+    return station.group.usable & host.bit != 0 and host.breaker.may_try(now_s)

@@ -23,11 +23,15 @@ class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to serve an alias; `available` tells whether it would be asked now."""
+    """One way to serve an alias; `available` tells whether it would be asked now.
+
+    `state` is `absent`, `unknown`, `installed`, `loading` or `loaded`.
+    """
 
     backend: str
     model: str
     available: bool
+    state: str = "unknown"
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
