@@ -4,6 +4,7 @@ systemd's and the journal's commands have stand-ins, as no systemd runs here; th
 """
 
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -15,6 +16,7 @@ import pytest
 from tests.cli.fake_gateway import KEY, Gateway, running
 from tests.deploy.playing import ANSIBLE, Player, filters, holds, only
 
+needs_ss = pytest.mark.skipif(not shutil.which("ss"), reason="needs ss; the lab has it")
 KNOWN = filters("hx_acceptance", "hx_acceptance")
 SHOW = """\
 ActiveState=active
@@ -116,6 +118,7 @@ def test_who_was_connected(peers: str, after: dict[str, Any], verdict: str, word
     assert words in connected[1]
 
 
+@needs_ss
 def test_the_watch_sees_each_connection_once_and_ends(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     mark.touch()
@@ -168,6 +171,7 @@ ansible_become=false
 """
 
 
+@needs_ss
 @pytest.mark.timeout(240)
 def test_the_playbook_writes_one_bundle_for_all(player: Player, gateway: Gateway) -> None:
     (player.folder / "hosts.ini").write_text(INVENTORY)

@@ -165,6 +165,7 @@ NM_PART = NETPLAN.replace("{dhcp4: false}", "{renderer: NetworkManager}")
         (TLS_ID, (1, FORGED), TLS_ID, "fail", "unable to get local issuer certificate"),
         (TLS_ID, (124, ""), TLS_ID, "fail", "exit code 124"),
         ("listeners", (0, SSHD + HOLDER), "port 4000", "fail", "held by nginx"),
+        ("listeners", MISSING, "port 4000", "unknown", "ss is not installed"),
         ("python python3", MISSING, "python", "pass", "python3.11 3.11.2"),
     ],
 )

@@ -382,6 +382,9 @@ def _version(text: str) -> tuple[int, ...]:
 def check_port(said: Answers, site: Site) -> list[Finding]:
     """Judge that the gateway's port is free, or held by the gateway itself."""
     port = site["port"]
+    if not said["listeners"].ok:
+        expected, mend = f"free, or {site['service']}", "apt-get install iproute2"
+        return [_finding(f"port {port}", "unknown", expected, said["listeners"].short, mend)]
     holders = [line for line in _lines(said["listeners"]) if line.split()[3].endswith(f":{port}")]
     ours = said["unit"].out.strip() == "active"
     program = re.search(r'\(\("([^"]+)"', holders[0]) if holders else None
