@@ -182,6 +182,20 @@ class Control:
         return done
 
 
+def netplan(address: str) -> dict[str, object]:
+    """Return the netplan configuration of a host with this address."""
+    ethernet = {
+        "dhcp4": False,
+        "dhcp6": False,
+        "link-local": [],
+        "accept-ra": False,
+        "addresses": [f"{address}/{PREFIX_BITS}"],
+        "nameservers": {"addresses": [DC.address], "search": [DOMAIN]},
+    }
+    ethernets = {"host0": ethernet}
+    return {"network": {"version": 2, "renderer": "networkd", "ethernets": ethernets}}
+
+
 def copy_links(source: Path, target: Path) -> None:
     """Make the same folders of group variables, with links to the files; secrets stay behind."""
     for file in source.rglob("*.yml"):
@@ -194,14 +208,6 @@ def copy_links(source: Path, target: Path) -> None:
 def preflight_variables(authority: Path, evidence: Path, *, domain: bool) -> dict[str, object]:
     """Return what the preflight must find, and the netplan file that it enforces."""
     pem = authority.read_text(encoding="ascii")
-    ethernet = {
-        "dhcp4": False,
-        "dhcp6": False,
-        "link-local": [],
-        "accept-ra": False,
-        "addresses": [f"{API.address}/{PREFIX_BITS}"],
-        "nameservers": {"addresses": [DC.address], "search": [DOMAIN]},
-    }
     return {
         "hx_preflight_fqdn": "{{ host_fqdn }}",
         "hx_preflight_address": "{{ ansible_host }}",
@@ -210,9 +216,7 @@ def preflight_variables(authority: Path, evidence: Path, *, domain: bool) -> dic
         "hx_preflight_ca_sha256": hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest(),
         "hx_preflight_tls_services": [f"{DC.fqdn}:443"],
         "hx_preflight_netplan_file": "/etc/netplan/50-hx-static.yaml",
-        "hx_preflight_netplan_config": {
-            "network": {"version": 2, "renderer": "networkd", "ethernets": {"host0": ethernet}}
-        },
+        "hx_preflight_netplan_config": netplan(API.address),
         "hx_preflight_evidence": str(evidence / "api-preflight"),
     }
 

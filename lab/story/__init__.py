@@ -20,7 +20,9 @@ SHORT = (
     Step("kill-backend", survive.kill_backend),
 )
 FULL = (
-    *SHORT,
+    *SHORT[:2],
+    Step("netplan-revert", ground.netplan_revert),
+    *SHORT[2:],
     Step("webui-ready", people.ready),
     Step("webui-canary", people.canary),
     Step("webui-browser", people.browser),

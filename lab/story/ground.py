@@ -2,10 +2,15 @@
 
 import json
 
+from lab.control import netplan
 from lab.domain import GROUP, REALM, USER
 from lab.hosts import API, DC, DOMAIN
 from lab.problems import expect
 from lab.scene import Scene
+
+# How long a netplan configuration that nobody confirms stays; Ansible needs some of it to look.
+REVERT_AFTER_S = 40
+NOBODYS_ADDRESS = "198.51.100.99"
 
 
 def hosts(scene: Scene) -> str:
@@ -50,3 +55,20 @@ def preflight(scene: Scene) -> str:
         expect("fail" not in verdicts, f"{part} failed: {findings}")
         passed = verdicts.count("pass")
     return f"GO, {passed} checks hold after phase 2"
+
+
+def netplan_revert(scene: Scene) -> str:
+    """Let phase 2 try an address that cuts the host off: it must come back by itself."""
+    look = "cat /etc/netplan/*.yaml; ip -4 -brief address show host0"
+    before = scene.on(API, look).output
+    wrong = {
+        "hx_preflight_netplan_try_s": REVERT_AFTER_S,
+        "hx_preflight_netplan_config": netplan(NOBODYS_ADDRESS),
+    }
+    limit = ("--limit", API.name)
+    done = scene.control.play("preflight", *limit, "-e", json.dumps(wrong), check=False)
+    expect(done.code != 0, "an address under which nobody answers was accepted")
+    expect("went back" in done.output, f"it does not say so:\n{done.output[-2000:]}")
+    after = scene.on(API, look).output
+    expect(after == before, f"it is not what it was:\n{before}\n{after}")
+    return f"{NOBODYS_ADDRESS} was tried, not confirmed, and reverted"
