@@ -13,6 +13,7 @@ from arriero.config.settings import Backend, Model, Route, Routing, Strategy, Ti
 from arriero.core.blame import Ejected, blame
 from arriero.core.cells import cells_of
 from arriero.core.health import Cause
+from arriero.core.residency import LOADED, Told
 from arriero.core.roster import Group, Host, Roster, Station, slots_of
 from arriero.wire.inventory import full_name
 
@@ -49,7 +50,8 @@ class Alias(msgspec.Struct, frozen=True, eq=False):
 
     `strategy`, `retries` and `total_s` are the alias's own or else the gateway's. `by_bit` finds
     the targets of a host, `weights` are added up along `targets`. `cell` is the same number for all
-    aliases that compete for slots.
+    aliases that compete for slots. `is_weighed` says that it matters what a request asks for and in
+    whose name: because it may have to wait for a slot, or is placed by its prompt.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Alias(msgspec.Struct, frozen=True, eq=False):
     branches: tuple[Branch, ...]
     by_bit: dict[int, tuple[Target, ...]]
     weights: tuple[float, ...]
+    is_weighed: bool
     cell: int = 0
 
 
@@ -75,9 +78,21 @@ class Lease(msgspec.Struct, eq=False):
 
     def succeed(self) -> None:
         """The host generated what was asked for."""
-        host = self._release()
-        host.on_answer(probe=self.probe)
-        self.target.station.on_answer(retrial=self.retrial)
+        host, station = self._release(), self.target.station
+        roster, breaker = host.roster, host.breaker
+        station.answered_s = roster.now_s
+        if station.residency is not LOADED:
+            station.learn(Told.ANSWERED)
+        # Nearly always there is nothing more to note: two calls that every request would pay.
+        if (
+            station.breaker is not None
+            or breaker.failures
+            or breaker.ejections
+            or host.ramp is not None
+            or roster.suspects
+        ):
+            host.on_answer(probe=self.probe)
+            station.on_answer(retrial=self.retrial)
 
     def fail(self, now_s: float, cause: Cause) -> Ejected:
         """The request failed by the host's or the model's fault; return who is left out now."""
@@ -183,18 +198,25 @@ class Fleet:
 
 
 def _alias(model: Model, targets: tuple[Target, ...], routing: Routing, cell: int) -> Alias:
+    strategy = model.strategy or routing.strategy
     return Alias(
         model.name,
         model,
         targets,
-        model.strategy or routing.strategy,
+        strategy,
         routing.retries if model.retries is None else model.retries,
         max((route.timeouts.total_s for route in model.routes), default=0.0),
         _branches(targets),
         _by_bit(targets),
         tuple(accumulate(target.weight for target in targets)),
+        strategy == "adaptive" or any(map(_may_be_full, targets)),
         cell,
     )
+
+
+def _may_be_full(target: Target) -> bool:
+    """Say whether its slots can be taken before its connections are."""
+    return target.station.slots < target.host.settings.connections_max
 
 
 def _set_slots(models: Iterable[Model], ways: Iterable[tuple[Target, ...]]) -> None:

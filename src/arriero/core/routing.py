@@ -136,24 +136,32 @@ def target_on(alias: Alias, bit: int) -> Target:
 
 
 def longest_unused(mask: int, roster: Roster, turn: int) -> int:
-    """Return the bit of the host used longest ago, among `_TIES_MAX` if there are many more.
-
-    Those are taken from a place that the turn gives, so that nobody is forgotten.
-    """
+    """Return the bit of the host used longest ago, among `_TIES_MAX` if there are many more."""
     if mask.bit_count() > _TIES_MAX:
-        skipped = turn * _GOLDEN % mask.bit_length()
-        mask = mask >> skipped << skipped or mask
+        mask = _sample(mask, turn)
     hosts = roster.hosts
-    best, oldest = 0, -1
-    for _ in range(_TIES_MAX):
+    best = mask & -mask
+    mask ^= best
+    oldest = hosts[best.bit_length() - 1].last_turn
+    while mask:
         bit = mask & -mask
-        if not bit:
-            break
         mask ^= bit
         last_turn = hosts[bit.bit_length() - 1].last_turn
-        if oldest < 0 or last_turn < oldest:
+        if last_turn < oldest:
             best, oldest = bit, last_turn
     return best
+
+
+def _sample(mask: int, turn: int) -> int:
+    """Return `_TIES_MAX` hosts or a few less, from a place that the turn gives: all get theirs."""
+    skipped = turn * _GOLDEN % mask.bit_length()
+    mask = mask >> skipped << skipped or mask
+    sample = 0
+    for _ in range(_TIES_MAX):
+        bit = mask & -mask
+        sample |= bit
+        mask ^= bit
+    return sample
 
 
 def _targets_on(alias: Alias, mask: int) -> list[Target]:

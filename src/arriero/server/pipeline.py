@@ -11,7 +11,6 @@ import msgspec
 
 from arriero.base.errors import GatewayError
 from arriero.core.access import authenticate, authorise, check_model
-from arriero.core.ask import ask_for
 from arriero.core.attempts import End
 from arriero.core.capabilities import adapt
 from arriero.core.fleet import Alias, Target, take_lease
@@ -19,7 +18,7 @@ from arriero.core.keys import Key
 from arriero.core.principal import Caller, identify
 from arriero.fleet.loader import must_load
 from arriero.server.attempt import Attempt, Reader, Waiter
-from arriero.server.batch import Batch, Share, batch_key
+from arriero.server.batch import Batch, Share
 from arriero.server.exchange import Exchange
 from arriero.server.gateway import Runtime
 from arriero.server.keyapi import ask_key_api
@@ -78,16 +77,14 @@ async def serve(exchange: Exchange) -> None:
     if alias is None:
         raise unknown_alias(exchange.runtime.fleet, wanted.model)
     _fit(exchange, wanted, alias, len(body))
-    ask = ask_for(caller, wanted, len(body))
+    tries = Tries(exchange, alias, caller, wanted, len(body))
     if key.limits or key.per_model or alias.settings.limits:
-        await reserve(exchange, key, alias, ask)
+        await reserve(exchange, key, alias, tries.ask())
     if operation.encoder is not None and wanted.stream:
         record.stream = True
-        await _serve_stream(exchange, operation, wanted, Tries(exchange, alias, ask))
+        await _serve_stream(exchange, operation, wanted, tries)
     else:
-        await _serve_whole(
-            exchange, operation, wanted, Tries(exchange, alias, ask, batch_key(wanted))
-        )
+        await _serve_whole(exchange, operation, wanted, tries)
 
 
 def _admission(exchange: Exchange) -> Admission:
