@@ -156,10 +156,7 @@ class Station:
         return self.group.free & self.host.bit != 0
 
     def on_answer(self, *, retrial: bool) -> None:
-        """A generation succeeded."""
-        self.answered_s = self.host.roster.now_s
-        if self.residency is not _LOADED:
-            self.learn(Told.ANSWERED)
+        """A generation succeeded; the lease has noted when."""
         breaker = self.breaker
         if breaker is not None:
             breaker.on_success(probe=retrial)
