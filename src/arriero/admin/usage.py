@@ -153,11 +153,11 @@ def table(
     writer = csv.writer(written)
     writer.writerow(kind.__struct_fields__)
     for row in rows:
-        writer.writerow(_harmless(msgspec.structs.astuple(row)))
+        writer.writerow(harmless(msgspec.structs.astuple(row)))
     return Text(written.getvalue().encode(), "text/csv; charset=utf-8", headers)
 
 
-def _harmless(values: Iterable[object]) -> list[object]:
+def harmless(values: Iterable[object]) -> list[object]:
     """Keep a spreadsheet from taking a name for a formula (OWASP, CSV injection)."""
     return [
         f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value

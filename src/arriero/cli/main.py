@@ -16,7 +16,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from arriero import __version__
 
-COMMANDS = ("up", "serve", "check", "smoke", "report", "status", "webui", "doctor")
+COMMANDS = (
+    "up", "serve", "check", "smoke", "report", "status", "keys", "usage", "store", "webui",
+    "doctor",
+)  # fmt: skip
 
 
 class LazyGroup(TyperGroup):
