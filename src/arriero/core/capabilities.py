@@ -68,13 +68,13 @@ def only_embeds(alias: Alias) -> bool:
     if alias.settings.mode is not None:
         return alias.settings.mode == "embedding"
     told = False
-    for target in alias.targets:  # a plain loop: this runs with every chat
+    for branch in alias.branches:
+        if branch.hosts & branch.group.generating:
+            return False  # one host that can is enough
+    for target in alias.targets:
         installed = target.host.installed
         listed = installed.get(target.model) if installed else None
-        if listed is not None and listed.capabilities:
-            if not listed.only_embeds:
-                return False  # the first host settles it
-            told = True
+        told = told or (listed is not None and bool(listed.capabilities))
     return told
 
 

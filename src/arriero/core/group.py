@@ -25,8 +25,8 @@ class Group:
 
     __slots__ = (
         "_asked_s", "_since_s", "_spills", "context", "digest", "divergent", "empty", "free",
-        "loading", "mixed", "model", "odd", "open", "paces", "patient", "prefixes", "resident",
-        "resort", "usable",
+        "generating", "loading", "mixed", "model", "odd", "open", "paces", "patient", "prefixes",
+        "resident", "resort", "usable",
     )  # fmt: skip
 
     def __init__(self, model: str) -> None:
@@ -38,6 +38,7 @@ class Group:
         self.empty = 0  # no model is loaded
         self.loading = 0  # the gateway is loading it, not for too long yet
         self.resort = 0  # ejected, but worth a try before a request is given up
+        self.generating = 0  # says that it generates text, and does not only embed
         self.odd = 0  # other weights than those that are served
         self.context = 0  # the largest that was seen loaded, in tokens
         self.digest = ""  # of the weights that are served
@@ -86,6 +87,10 @@ class Group:
         """Note whether a load on the host drives out nothing."""
         self.empty = self.empty | bit if empty else self.empty & ~bit
         self._note_open()
+
+    def set_generating(self, bit: int, generating: bool) -> None:  # noqa: FBT001 - a fact, not a switch
+        """Note whether the host says that the model generates text."""
+        self.generating = self.generating | bit if generating else self.generating & ~bit
 
     def set_patient(self, patient: bool) -> None:  # noqa: FBT001 - a fact, not a switch
         """Note whether requests wait for hosts that have the model."""

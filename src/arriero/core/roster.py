@@ -72,9 +72,11 @@ class Station:
         """Take over what the host knows of the model."""
         host = self.host
         self.refresh_usable()
+        listed = (host.installed or {}).get(self.model)
+        generating = listed is not None and bool(listed.capabilities) and not listed.only_embeds
+        self.group.set_generating(host.bit, generating)
         if host.kind != "ollama":
             return  # one model, in memory from its start
-        listed = (host.installed or {}).get(self.model)
         if listed is not None and listed.digest != self.digest:
             self.digest = listed.digest
             host.roster.dirty.add(self.group)
