@@ -5,10 +5,12 @@ from asyncio import TaskGroup
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from tests.integration.arena import (
     ALIAS,
     MODEL,
+    QUICK,
     Running,
     events,
     eventually,
@@ -35,6 +37,8 @@ BREAKS = [
     Kind.HANG_MID,
     Kind.CRASH,
 ]
+# Longer than the arena's own: on a busy machine a stall would break a stream once more.
+PATIENT = msgspec.structs.replace(QUICK, first_token_s=1.5, inter_token_s=1.0, response_s=5.0)
 USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
 TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
 
@@ -58,7 +62,8 @@ async def fleet(*hosts: SimHost, known: bool = True, **more: Any) -> AsyncIterat
             each.faults = hosts[0].faults
             await stack.enter_async_context(each)
         urls = [each.url for each in hosts]
-        running = await stack.enter_async_context(serving(settings(*urls, **more)))
+        config = settings(*urls, **({"timeouts": PATIENT} | more))
+        running = await stack.enter_async_context(serving(config))
         if known:
             await verified(running)
         yield running
@@ -157,8 +162,8 @@ async def test_the_other_host_is_asked_to_go_on() -> None:
 
 
 async def test_all_streams_of_a_killed_host_go_on() -> None:
-    async with host() as dying, host() as alive, serving(settings(dying, alive)) as running:
-        await verified(running)
+    dying, alive = host(), host()
+    async with fleet(dying, alive) as running:
         whole = await ask(running.port, stream=True)
         tokens = dying.stats.of(MODEL).tokens
         async with TaskGroup() as group:
@@ -296,9 +301,9 @@ async def test_a_template_that_nobody_has_verified_is_not_trusted() -> None:
 
 
 async def test_the_first_stream_of_a_model_is_resumed_already() -> None:
-    hosts = (host(), host())
+    hosts = (sim(decode_tps=40), sim(decode_tps=40))
     async with fleet(*hosts, known=False) as running:
-        answer, _ = await broken(running, hosts, Fault(kind=Kind.RESET_MID, after=25))
+        answer, _ = await broken(running, hosts, Fault(kind=Kind.RESET_MID, after=14))
         assert answer.good, "its template was verified while it ran"
         assert outcomes(running) == {"resumed": 1}
 
@@ -414,6 +419,24 @@ async def test_streams_that_were_passed_on_unread_go_on(
         assert body["continue_final_message"] is True
         assert body["add_generation_prompt"] is False
         assert outcomes(running) == {"resumed": 1}
+
+
+async def test_json_that_was_passed_on_unread_does_not_go_on() -> None:
+    hosts = (server(), server())
+    body = {"response_format": {"type": "json_object"}}
+    async with fleet(*hosts, kinds=["openai", "openai"]) as running:
+        answer, _ = await broken(running, hosts, Fault(kind=Kind.RESET_MID, after=3), **body)
+        assert not answer.good
+        assert answer.error
+        assert outcomes(running) == {"refused": 1}
+
+
+async def test_one_host_alone_has_nobody_to_go_on() -> None:
+    async with host() as only, serving(settings(only, timeouts=PATIENT)) as running:
+        only.faults.add(Fault(kind=Kind.RESET_MID, after=4, endpoint="/api/chat", count=1))
+        answer = await ask(running.port, stream=True)
+        assert not answer.good
+        assert outcomes(running) == {"refused": 1}
 
 
 async def test_one_kind_of_server_does_not_go_on_for_the_other() -> None:
