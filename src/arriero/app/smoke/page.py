@@ -15,12 +15,13 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 TRANSCRIPT_CHARS_MAX = 200_000
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8886; --good: #1a7f37; --bad: #c62828; --dim: #777; }
+:root { color-scheme: light dark; --line: #8886; --good: #1a7f37; --bad: #c62828; --dim: #777;
+  --odd: #b26a00 }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 .outcome { font-size: 2rem; font-weight: 700; margin: .5rem 0 }
 .go, .pass { color: var(--good) } .no-go, .fail { color: var(--bad); font-weight: 600 }
-.not-measured, .cannot-tell, .known-fault { color: var(--dim) }
+.not-measured { color: var(--dim) } .cannot-tell, .known-fault { color: var(--odd) }
 table { border-collapse: collapse; width: 100% }
 th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem .35rem 0; text-align: left;
   vertical-align: top; overflow-wrap: anywhere }
