@@ -28,6 +28,8 @@ class Backend:
             *("--num-parallel", str(slots)),
         ]
         self._process: subprocess.Popen[str] | None = None
+        # One blow after the other: on a busy machine a start takes longer than was planned.
+        self.struck = asyncio.Lock()
 
     @property
     def url(self) -> str:
@@ -75,6 +77,11 @@ def standing(count: int, tokens_per_s: float, slots: int) -> Iterator[list[Backe
 
 async def strike(backend: Backend, event: Event) -> None:
     """Let the event happen, and be over."""
+    async with backend.struck:
+        await _strike(backend, event)
+
+
+async def _strike(backend: Backend, event: Event) -> None:
     match event.kind:
         case Kind.KILL:
             await asyncio.to_thread(backend.end)
