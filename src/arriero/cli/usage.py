@@ -65,16 +65,6 @@ def usage(
     """Show what was used: sums, or single requests, as far back as they are kept."""
     if as_csv and as_json:
         fail("--csv and --json are two forms of one answer", "give one of them", code=2)
-    today = datetime.fromtimestamp(SystemClock().unix_s(), UTC).date()
-    query = {
-        "start_date": first or str(today - timedelta(days=DAYS - 1)),
-        "end_date": last or "",
-        "key": of or "",
-        "user": user or "",
-        "model": model or "",
-        "backend": backend or "",
-        "limit": str(PAGE),
-    }
     where = Where(
         url=url,
         key=key,
@@ -83,14 +73,17 @@ def usage(
         state_directory=state_directory,
         config=config,
     )
+    query = {
+        "start_date": first or _days_ago(DAYS - 1),
+        "end_date": last or "",
+        "key": of or "",
+        "user": user or "",
+        "model": model or "",
+        "backend": backend or "",
+        "limit": str(PAGE),
+    }
     with desk(where) as asked:
-        if requests:
-            found = _requests(asked, query)
-        else:
-            answer = asked.ask("GET", "/usage", query={**query, "group_by": by})
-            found = answer["usage"]
-            if not answer["complete"]:
-                typer.echo(f"only the first {PAGE} sums: narrow them", err=True)
+        found = _requests(asked, query) if requests else _sums(asked, {**query, "group_by": by})
     if as_json:
         print_json(found)
     elif as_csv:
@@ -99,6 +92,19 @@ def usage(
         table(found, {name.replace("_tokens", ""): name for name in REQUEST_COLUMNS})
     else:
         table(found, {name.replace("_", " "): name for name in _columns(by)})
+
+
+def _days_ago(days: int) -> str:
+    today = datetime.fromtimestamp(SystemClock().unix_s(), UTC).date()
+    return str(today - timedelta(days=days))
+
+
+def _sums(asked: KeyDesk, query: dict[str, str]) -> list[dict[str, Any]]:
+    answer = asked.ask("GET", "/usage", query=query)
+    if not answer["complete"]:
+        typer.echo(f"only the first {PAGE} sums: narrow them", err=True)
+    found: list[dict[str, Any]] = answer["usage"]
+    return found
 
 
 def _requests(asked: KeyDesk, query: dict[str, str]) -> list[dict[str, Any]]:

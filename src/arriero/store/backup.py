@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -26,14 +27,13 @@ def backup(url: str, file: Path) -> None:
         raise StoreError(f"{file} is there already", "give another name") from None
     except OSError as error:
         raise StoreError(f"{file}: {error.strerror}", f"ls -ld {file.parent}") from error
-    try:
+    with ExitStack() as unless_whole:
+        unless_whole.callback(file.unlink, missing_ok=True)
         if urlsplit(url).scheme == "sqlite":
             _copy(sqlite_path(url), file)
         else:
             _dump(url, file)
-    except BaseException:
-        file.unlink(missing_ok=True)  # half a backup is none
-        raise
+        unless_whole.pop_all()
 
 
 def _copy(path: Path, file: Path) -> None:
