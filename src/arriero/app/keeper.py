@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -163,11 +164,10 @@ class Keeper:
             while self._pending and len(batch) < BATCH_MAX:
                 taken.append(self._pending.popleft())
                 batch += taken[-1]
-            try:
+            with ExitStack() as undo:  # also when cancelled: it may not have been written
+                undo.callback(self._pending.extendleft, reversed(taken))
                 await self._thread.call(_writing(batch))
-            except BaseException:  # also when cancelled: it may not have been written
-                self._pending.extendleft(reversed(taken))
-                raise
+                undo.pop_all()
             self._pending_count -= len(batch)
 
     async def _prune(self, usage_days: int) -> None:

@@ -35,12 +35,12 @@ class SqliteDatabase:
         """Write within. Takes the file's write lock at once, so that writers take turns."""
         with _told():
             self._connection.execute("begin immediate")
+            end = "rollback"
             try:
                 yield
-            except BaseException:
-                self._connection.execute("rollback")
-                raise
-            self._connection.execute("commit")
+                end = "commit"
+            finally:
+                self._connection.execute(end)
 
     def run(self, statement: str, params: Params) -> None:
         """Execute a statement with `:name` parameters."""

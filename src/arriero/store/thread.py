@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Self, TypeVar
 
 from arriero.store.opening import open_store
@@ -22,11 +23,10 @@ class StoreThread:
     async def open(cls, url: str) -> Self:
         """Open the store at `url` in a thread of its own. Raises StoreError."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        try:
+        with ExitStack() as undo:
+            undo.callback(thread.shutdown, wait=False)
             store = await asyncio.get_running_loop().run_in_executor(thread, open_store, url)
-        except BaseException:
-            thread.shutdown(wait=False)
-            raise
+            undo.pop_all()
         return cls(store, thread)
 
     async def call(self, ask: Callable[[Store], T]) -> T:
