@@ -1,13 +1,16 @@
 """Play one small scenario twice: on real servers behind the real gateway, and in the simulator.
 
 The servers are those of the embedded fleet (`arriero.embedded`: SmolLM2-135M on numpy), one request
-at a time each. Their speeds are measured first, with all of them at work, because they share this
-machine's cores. Then some conversations run against `arriero serve` with one strategy, and the same
-ones, with the token counts and the answers' lengths that were really seen, in the simulator.
+at a time each. Some conversations run against `arriero serve` with one strategy, and the same ones,
+with the token counts and the answers' lengths that were really seen, in the simulator. The servers'
+speeds are measured before and after each run, with all of them at work: they share this machine's
+cores with each other and with whatever else it does. Pauses are in proportion to the time of a
+request, so that the load is the same on any machine.
 """
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -35,6 +38,9 @@ MODEL: Final = "smollm2:135m"
 KEY: Final = "check-check"
 STRATEGIES: Final[tuple[Strategy, ...]] = ("adaptive", "round-robin")
 SESSIONS: Final = 6
+SYSTEM_WORDS: Final = 260
+EVERY: Final = 1.5  # requests' times between two conversations' beginnings
+PAUSE: Final = 1.0  # requests' times between an answer and the next turn
 TURNS: Final = 3
 ANSWER_TOKENS_MAX: Final = 16
 CONTEXT: Final = 2048
@@ -132,13 +138,16 @@ def _wait_ready(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("the gateway did not become ready")
 
 
-def speeds(urls: Sequence[str]) -> tuple[float, float]:
-    """Return prompt and answer tokens a second of a server while all of them are at work."""
+def speeds(urls: Sequence[str], seed: int) -> tuple[float, float]:
+    """Return prompt and answer tokens a second of a server while all of them are at work.
+
+    Another seed makes other prompts, which are in no cache yet.
+    """
     found: list[tuple[float, float]] = []
-    words = words_of(Random(0))
+    words = words_of(Random(seed))
 
     def ask(url: str) -> None:
-        for _ in range(3):
+        for _ in range(2):
             messages = [{"role": "user", "content": words(220)}]
             options = {"temperature": 0, "num_predict": ANSWER_TOKENS_MAX, "num_ctx": CONTEXT}
             body = {"model": MODEL, "messages": messages, "stream": False, "options": options}
@@ -174,19 +183,22 @@ def words_of(chance: Random) -> Words:
     return lambda count: " ".join(chance.choice(stock) for _ in range(count))
 
 
-def talks_of(seed: int) -> list[Talk]:
-    """Return the conversations to have: two applications' long system messages, then questions."""
+def talks_of(seed: int, request_s: float) -> list[Talk]:
+    """Return the conversations to have: two applications' long system messages, then questions.
+
+    `request_s` is about how long a request takes.
+    """
     chance = Random(seed)
     words = words_of(chance)
-    systems = [words(260), words(260)]
+    systems = [words(SYSTEM_WORDS), words(SYSTEM_WORDS)]
     now_s, talks = 0.0, []
     for number in range(SESSIONS):
-        now_s += chance.expovariate(1 / 2.0)
+        now_s += chance.expovariate(1 / (EVERY * request_s))
         talks.append(Talk(now_s, systems[number % 2]))
     return talks
 
 
-def have(talks: Sequence[Talk], port: int, seed: int) -> None:
+def have(talks: Sequence[Talk], port: int, seed: int, request_s: float) -> None:
     """Have the conversations, each in a thread of its own, and note how they went."""
     began = time.monotonic()
 
@@ -195,7 +207,7 @@ def have(talks: Sequence[Talk], port: int, seed: int) -> None:
         words = words_of(chance)
         messages = [{"role": "system", "content": talk.opening}]
         for place in range(TURNS):
-            gap_s = 0.0 if not place else 0.5 + chance.expovariate(1 / 2.0)
+            gap_s = 0.0 if not place else PAUSE * request_s * chance.uniform(0.5, 1.5)
             wait_s = talk.start_s - (time.monotonic() - began) if not place else gap_s
             time.sleep(max(wait_s, 0.0))
             messages = [*messages, {"role": "user", "content": words(25)}]
@@ -286,34 +298,57 @@ def simulated(trace: Trace, strategy: Strategy) -> list[float]:
     return [one.ttft_s for one in ordered]
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The TTFTs of one strategy, measured and simulated."""
+
+    real: list[float]
+    model: list[float]
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Return both means."""
+        return statistics.mean(self.real), statistics.mean(self.model)
+
+    def row(self, strategy: str) -> str:
+        """Return the table's line."""
+        real, model = self.means
+        tails = [percentile(sorted(values), 0.95) for values in (self.real, self.model)]
+        return (
+            f"| {strategy} | {len(self.real)} | {real:.2f} s | {model:.2f} s "
+            f"| {model / real - 1:+.0%} | {tails[0]:.2f} s | {tails[1]:.2f} s |"
+        )
+
+
+def compared(urls: Sequence[str], strategy: Strategy, seed: int) -> Compared:
+    """Have the conversations with one strategy, really and in the simulator."""
+    before = speeds(urls, seed * 100)
+    request_s = SYSTEM_WORDS / before[0] + ANSWER_TOKENS_MAX / before[1]
+    talks = talks_of(7, request_s)
+    for talk in talks:  # other words for each strategy, or it would find them in the caches
+        talk.opening = f"{seed} {talk.opening}"
+    with gateway(urls, strategy) as port:
+        have(talks, port, seed, request_s)
+    after = speeds(urls, seed * 100 + 1)
+    prefill_tps, decode_tps = (statistics.mean(pair) for pair in zip(before, after, strict=True))
+    print(
+        f"{strategy}: {prefill_tps:.0f} prompt, {decode_tps:.1f} answer tokens/s", file=sys.stderr
+    )
+    real = [said.ttft_s for talk in talks for said in talk.turns]
+    return Compared(real, simulated(trace_of(talks, len(urls), prefill_tps, decode_tps), strategy))
+
+
 def main(count: int) -> int:
     """Print both and how far they are apart; 1 when the strategies come out in another order."""
-    means: dict[str, tuple[float, float]] = {}
+    print("| strategy | requests | TTFT mean, real | simulated | off by | p95, real | simulated |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    means = []
+    # Only an exception runs the clean-up that ends the servers, so a signal becomes one.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with servers(count) as urls:
-        prefill_tps, decode_tps = speeds(urls)
-        print(
-            f"{count} servers: {prefill_tps:.0f} prompt and {decode_tps:.1f} answer tokens/s each"
-        )
-        print(
-            "| strategy | requests | TTFT mean, real | simulated | off by | p95, real | simulated |"
-        )
-        print("|---|--:|--:|--:|--:|--:|--:|")
         for seed, strategy in enumerate(STRATEGIES, 1):
-            talks = talks_of(seed=7)
-            for talk in talks:  # other words for each strategy, or it would find them in the caches
-                talk.opening = f"{seed} {talk.opening}"
-            with gateway(urls, strategy) as port:
-                have(talks, port, seed)
-            real = [said.ttft_s for talk in talks for said in talk.turns]
-            model = simulated(trace_of(talks, count, prefill_tps, decode_tps), strategy)
-            means[strategy] = statistics.mean(real), statistics.mean(model)
-            off = means[strategy][1] / means[strategy][0] - 1
-            print(
-                f"| {strategy} | {len(real)} | {means[strategy][0]:.2f} s "
-                f"| {means[strategy][1]:.2f} s | {off:+.0%} "
-                f"| {percentile(sorted(real), 0.95):.2f} s "
-                f"| {percentile(sorted(model), 0.95):.2f} s |",
-                flush=True,
-            )
-    first, second = (means[strategy] for strategy in STRATEGIES)
-    return 0 if (first[0] < second[0]) == (first[1] < second[1]) else 1
+            both = compared(urls, strategy, seed)
+            print(both.row(strategy), flush=True)
+            means.append(both.means)
+    (real, model), (other_real, other_model) = means
+    return 0 if (real < other_real) == (model < other_model) else 1

@@ -43,6 +43,7 @@ def answered(
     note: Sent, prompt_tokens: int, prompt_s: float, answer_tokens: int, answer_s: float
 ) -> None:
     """Learn from an answer: tokens, and the seconds they took; 0 where the backend did not say."""
-    new = prompt_tokens * (1 - note.held) if note.alone and note.held <= _HELD_MAX else 0.0
-    station = note.station
-    station.group.paces.measured(station.host.bit, new, prompt_s, answer_tokens, answer_s)
+    if note.alone:
+        new = prompt_tokens * (1 - note.held) if note.held <= _HELD_MAX else 0.0
+        station = note.station
+        station.group.paces.measured(station.host.bit, new, prompt_s, answer_tokens, answer_s)

@@ -2,8 +2,8 @@
 
 Theory. Ollama tells with each answer how many tokens it took how long. A host's speed is an average
 of those in which the last few answers count most, weighted by time: many short answers must not
-outweigh a long one. Hosts of about the same speed share a class (steps of 19 %), so that a decision
-looks at a handful of classes and not at every host. A host stays in its class, or joins one there
+outweigh a long one. Hosts of about the same speed share a class (19 % wide for reading, 41 % for
+writing), so that a decision looks at a handful of classes and not at every host. A host stays in its class, or joins one there
 is, as long as it is not much nearer to another: equal hosts are never measured quite equally, and
 the one that seems a little faster must not get all the work of a quiet day.
 
@@ -23,7 +23,8 @@ LOAD_S: Final = 10.0
 # llama-bench. The lower end, because a host that is tried gets measured, and one that is not never.
 OFFLOAD_FACTOR: Final = 10.0
 
-_STEPS: Final = 4  # classes for each doubling
+_PROMPT_STEPS: Final = 4  # classes for each doubling
+_ANSWER_STEPS: Final = 2  # fewer, because an answer takes long, and a little must not decide
 _NEAR: Final = 0.75  # of a step: a host belongs to a class that is no farther away
 _KEEP: Final = 0.8  # what is left of the earlier answers' weight after each new one
 _PROMPT_TOKENS_MIN: Final = 64  # shorter prefills measure the overhead of a batch
@@ -156,7 +157,7 @@ class Paces:
         self, prefill_tps: float, decode_tps: float, old: tuple[int, int] | None = None
     ) -> tuple[int, int]:
         """Return the class of a speed: the old one, or one there is, if it is near enough."""
-        at = _place(prefill_tps), _place(decode_tps)
+        at = _place(prefill_tps, _PROMPT_STEPS), _place(decode_tps, _ANSWER_STEPS)
         for key in (old, *self.classes):
             if key and abs(key[0] - at[0]) <= _NEAR and abs(key[1] - at[1]) <= _NEAR:
                 return key
@@ -169,9 +170,9 @@ class Paces:
             del self.classes[key]
 
 
-def _place(tps: float) -> float:
-    return _STEPS * math.log2(max(tps, _TPS_MIN))
+def _place(tps: float, steps: int) -> float:
+    return steps * math.log2(max(tps, _TPS_MIN))
 
 
 def _seconds(key: tuple[int, int]) -> tuple[float, float]:
-    return 2 ** (-key[0] / _STEPS), 2 ** (-key[1] / _STEPS)
+    return 2 ** (-key[0] / _PROMPT_STEPS), 2 ** (-key[1] / _ANSWER_STEPS)
