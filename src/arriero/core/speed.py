@@ -3,9 +3,10 @@
 Theory. Ollama tells with each answer how many tokens it took how long. A host's speed is an average
 of those in which the last few answers count most, weighted by time: many short answers must not
 outweigh a long one. Hosts of about the same speed share a class (19 % wide for reading, 41 % for
-writing), so that a decision looks at a handful of classes and not at every host. A host stays in its class, or joins one there
-is, as long as it is not much nearer to another: equal hosts are never measured quite equally, and
-the one that seems a little faster must not get all the work of a quiet day.
+writing), so that a decision looks at a handful of classes and not at every host. A host stays in
+its class, or joins one there is, as long as it is not much nearer to another: equal hosts are never
+measured quite equally, and the one that seems a little faster must not get all the work of a quiet
+day.
 
 A host that has not answered yet is taken for an average one, or for a slower one when the model
 does not fit its video memory: layers that are left to the processor are read there.
