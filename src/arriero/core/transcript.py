@@ -7,7 +7,7 @@ are kept as they are and joined a few hundred at a time, and nothing else is don
 from arriero.wire.canonical import Chunk
 
 CHARS_MAX = 1_000_000  # kept of one answer; a longer one cannot be resumed
-PIECES_MAX = 512  # kept apart; then the older half is joined
+PIECES_MAX = 256  # kept apart; then the older half is joined
 # How many pieces in a row must be alike to say that the model loops. Ollama gives up such a
 # generation, first after thirty equal tokens, later after a hundred, and old versions do so
 # without a word.

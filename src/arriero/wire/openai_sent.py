@@ -12,7 +12,7 @@ from arriero.wire.canonical import Chunk, FinishReason, ToolCall
 from arriero.wire.openai_backend_event import CallFragment
 from arriero.wire.sse import event_data
 
-BATCH_BYTES = 32_768
+BATCH_BYTES = 16_384
 PACKED_BYTES_MAX = 1_000_000  # of one stream; what comes after is not kept
 
 _ABSENT = msgspec.Raw(b"")
