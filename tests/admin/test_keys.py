@@ -1,7 +1,7 @@
 """The key API over HTTP, on both databases: keys made, shown, changed and ended."""
 
 from tests.admin.conftest import Api
-from tests.server.client import KEY, chat
+from tests.server.client import chat
 
 CHAT = "/v1/chat/completions"
 

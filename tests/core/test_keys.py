@@ -181,3 +181,15 @@ class RingMachine(RuleBasedStateMachine):
 
 TestRing = RingMachine.TestCase
 TestRing.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+
+def test_administrators_find_every_key_by_its_secret() -> None:
+    one = key("one", SECRETS[0], blocked=True)
+    two = key("two", SECRETS[1], expires_unix_s=10.0)
+    known = ring(one, two)
+    known.expire(20.0)
+    assert known.find(SECRETS[0].encode()) is None
+    assert known.find(SECRETS[1].encode()) is None
+    assert known.owner_of(SECRETS[0]) is one
+    assert known.owner_of(SECRETS[1]) is two
+    assert known.owner_of(SECRETS[2]) is None
