@@ -21,7 +21,8 @@ from tests.integration.asking import ask
 from arriero.config.settings import Config, Model, Route, Routing
 from arriero.core.health import Cause, State
 from arriero.core.residency import Residency
-from arriero.testing.ollama import Fault, Kind, OllamaSim
+from arriero.testing.ollama import Fault, Kind, OllamaSim, SimModel
+from arriero.testing.openai_server import OpenAiSim
 
 OTHER = "other:1b"
 BOTH = {ALIAS: MODEL, "other": OTHER}
@@ -143,6 +144,19 @@ async def test_an_embedding_model_is_probed_with_an_embedding() -> None:
         await eventually(lambda: probes(running, "a", "ok"), "a probe")
         assert host.stats.endpoints["POST /api/embed"] >= 1
         assert host.stats.endpoints["POST /api/chat"] == 0
+
+
+async def test_servers_of_openais_api_are_probed_too() -> None:
+    async with OpenAiSim(SimModel(MODEL), slots=4) as host:
+        config = settings(host.url, kinds=["openai"], routing=PROBING)
+        async with serving(config) as running:
+            await eventually(lambda: probes(running, "a", "ok"), "a probe")
+            assert host.requests[-1].json()["max_tokens"] == 1
+            assert (await ask(running.port)).good  # or it would be left alone by now
+            wedged = host.faults.add(Fault(kind=Kind.WEDGED))
+            await eventually(lambda: running.host("a").breaker.state is State.EJECTED, "ejection")
+            host.faults.remove(wedged)
+            await eventually(lambda: running.host("a").breaker.state is State.AVAILABLE, "return")
 
 
 async def test_zero_turns_it_off() -> None:

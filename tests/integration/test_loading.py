@@ -190,3 +190,28 @@ async def test_a_load_is_that_of_the_alias() -> None:
             "keep_alive": "7m",
             "options": {"num_ctx": 2048, "num_batch": 128},
         }
+
+
+async def test_a_model_that_left_the_memory_meanwhile_is_not_taken_for_a_wedged_host() -> None:
+    quick = msgspec.structs.replace(QUICK, first_token_s=0.2)
+    host = sim(load_s=60).hold(MODEL)
+    async with host, serving(settings(host, timeouts=quick)) as running:
+        await host.restart()  # nobody has looked since
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(ask(running.port, stream=True))
+            await eventually(lambda: running.host("a").in_flight, "the request")
+            running.host("a").resident = {}  # the look that finds it gone
+        assert task.result().status == 502
+        assert running.own_breaker("a").cause is Cause.LOAD
+        assert running.host("a").breaker.state is State.AVAILABLE
+
+
+async def test_a_gateway_that_stops_ends_its_loads() -> None:
+    async with sim(load_s=60) as host, serving(settings(host, timeouts=PATIENT)) as running:
+        async with asking(running.port, body_of()):
+            await loading(running)
+        running.service.stop()
+        await running.ended()
+        await eventually(lambda: host.stats.of(MODEL).loads_aborted == 1, "the host was told")
+        assert running.station("a").residency is Residency.INSTALLED
+        assert running.gateway.metrics.model_ejections.counts == {}, "nobody is to blame"

@@ -12,7 +12,7 @@ import msgspec
 
 from arriero.core.attempts import END_OF_FAILURE, RULES, End
 from arriero.core.fleet import Lease
-from arriero.core.residency import LOADED
+from arriero.core.residency import LOADED, Residency
 from arriero.fleet.connection import UpstreamConnection
 from arriero.fleet.errors import UpstreamFull, UpstreamMalformed, UpstreamRefused
 from arriero.fleet.loader import Load, must_load
@@ -199,7 +199,14 @@ class Attempt(msgspec.Struct, eq=False):
         elif now_s >= self._deadline_s:
             stalled = self.phase is _ANSWERING
             self._leave()
-            self._finish(End.STALLED if stalled else End.TIMED_OUT)
+            self._finish(End.STALLED if stalled else self._late())
+
+    def _late(self) -> End:
+        """Say what it means that there was no first token in time."""
+        # It was in memory when it was asked for, and has left since: the host is loading it again,
+        # which is slow, and no silence.
+        cold = self.lease.target.station.residency is Residency.INSTALLED
+        return End.LOAD_FAILED if cold else End.TIMED_OUT
 
     def pause(self) -> None:
         """Stop reading from the backend: the client is slow."""
