@@ -14,6 +14,7 @@ from lab.webui import ADMIN
 
 READY_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 180.0
+TOKENS_MAX = 24  # the small model may not find an end by itself
 ANN = f"ann@{DOMAIN}"
 BOB = f"bob@{DOMAIN}"
 
@@ -73,8 +74,9 @@ class OpenWebui:
 
     def chat(self, person: Person, model: str, question: str) -> str:
         """Ask a model something, as its page does."""
-        body = {"model": model, "messages": [{"role": "user", "content": question}]}
-        answer = self._call("POST", "/api/chat/completions", body | {"stream": False}, person)
+        messages = [{"role": "user", "content": question}]
+        body = {"model": model, "messages": messages, "stream": False, "max_tokens": TOKENS_MAX}
+        answer = self._call("POST", "/api/chat/completions", body, person)
         return str(answer["choices"][0]["message"]["content"])
 
     @property
