@@ -439,6 +439,27 @@ async def test_one_host_alone_has_nobody_to_go_on() -> None:
         assert outcomes(running) == {"refused": 1}
 
 
+async def test_who_goes_on_is_served_before_those_who_wait() -> None:
+    hosts = (sim(decode_tps=200), sim(decode_tps=200))
+    async with fleet(*hosts, slots=1) as running, TaskGroup() as group:
+        before = [len(asked(each)) for each in hosts]
+
+        def new(at: int) -> list[Seen]:
+            return asked(hosts[at])[before[at] :]
+
+        hosts[0].faults.add(Fault(kind=Kind.RESET_MID, after=10, count=1))
+        broken_off = group.create_task(ask(running.port, stream=True))
+        await eventually(lambda: new(0) or new(1), "the first stream")
+        other = 1 if new(0) else 0
+        long = group.create_task(ask(running.port, stream=True, text="Say it in 60 words"))
+        await eventually(lambda: new(other), "the second stream, at the other host")
+        waiting = [group.create_task(ask(running.port, stream=True)) for _ in range(3)]
+        answers = [await task for task in (broken_off, long, *waiting)]
+        assert [answer for answer in answers if not answer.good] == []
+        assert new(other)[1].json()["messages"][-1]["role"] == "assistant"
+        assert outcomes(running) == {"resumed": 1}
+
+
 async def test_one_kind_of_server_does_not_go_on_for_the_other() -> None:
     hosts: tuple[SimHost, ...] = (server(), host())
     async with fleet(*hosts, kinds=["openai", "ollama"], known=False) as running:
