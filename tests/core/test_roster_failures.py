@@ -11,7 +11,7 @@ from arriero.core.blame import Ejected
 from arriero.core.fleet import Fleet, Lease, take_lease, take_probe_lease
 from arriero.core.health import Cause
 from arriero.core.residency import Residency, Told
-from arriero.core.roster import LOAD_PATIENCE_S, NEVER_S, PROBE_FIRST_S, Host, Station
+from arriero.core.roster import LOAD_PATIENCE_S, PROBE_FIRST_S, Host, Station
 from arriero.core.routing import last_resorts, open_mask
 from arriero.wire.inventory import Listed, Loaded
 
@@ -224,10 +224,10 @@ def test_eviction_is_told_from_a_restart() -> None:
     host = fleet.hosts["a"]
     station: Station = host.stations["m:1"]
     host.resident = {"n:1": Loaded()}
-    assert (station.evicted_s, station.epoch) == (50.0, 1)
+    assert (station.evicted_s, station.evictions, station.epoch) == (50.0, 1, 1)
     host.resident = {"m:1": Loaded()}
     host.restarted()
-    assert (station.evicted_s, station.epoch) == (NEVER_S, 2)
+    assert (station.evictions, station.epoch) == (0, 2)
 
 
 # -- slow start

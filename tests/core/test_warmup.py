@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arriero.core.residency import Residency
-from arriero.core.warmup import RELOAD_AFTER_S, Place, to_load
+from arriero.core.warmup import Place, to_load
 
-NEVER_S = float("-inf")
 COLD = Place(
     named=False,
     open=True,
@@ -15,7 +14,8 @@ COLD = Place(
     loads=0,
     residents=0,
     in_flight=0,
-    evicted_s=NEVER_S,
+    evicted_s=0.0,
+    evictions=0,
 )
 LOADED = COLD._replace(state=Residency.LOADED, residents=1)
 LOADING = COLD._replace(state=Residency.LOADING, loads=1)
@@ -61,12 +61,16 @@ def test_one_load_at_a_time_on_a_host() -> None:
     assert to_load([NAMED._replace(loads=1)], 0, 0.0) == []
 
 
-def test_no_quarrel_over_the_memory() -> None:
-    evicted = NAMED._replace(evicted_s=1000.0)
-    assert to_load([evicted], 0, 1000.0 + RELOAD_AFTER_S - 0.1) == []
-    assert to_load([evicted._replace(in_flight=1)], 0, 1000.0 + RELOAD_AFTER_S) == []
-    assert to_load([evicted], 0, 1000.0 + RELOAD_AFTER_S) == [0]
-    assert to_load([NAMED._replace(in_flight=1)], 0, 0.0) == [0], "a busy host at the start"
+@pytest.mark.parametrize(("evictions", "wait_s"), [(1, 60), (2, 120), (4, 480), (99, 7680)])
+def test_no_quarrel_over_the_memory(evictions: int, wait_s: float) -> None:
+    evicted = NAMED._replace(evicted_s=1000.0, evictions=evictions)
+    assert to_load([evicted], 0, 1000.0 + wait_s - 0.1) == []
+    assert to_load([evicted._replace(in_flight=1)], 0, 1000.0 + wait_s) == []
+    assert to_load([evicted], 0, 1000.0 + wait_s) == [0]
+
+
+def test_a_busy_host_is_no_reason_to_wait_at_the_start() -> None:
+    assert to_load([NAMED._replace(in_flight=1)], 0, 0.0) == [0]
 
 
 PLACES = st.builds(
@@ -77,7 +81,8 @@ PLACES = st.builds(
     loads=st.integers(0, 1),
     residents=st.integers(0, 3),
     in_flight=st.integers(0, 2),
-    evicted_s=st.sampled_from([NEVER_S, 0.0]),
+    evicted_s=st.just(0.0),
+    evictions=st.integers(0, 3),
 )
 
 

@@ -10,7 +10,7 @@ from arriero.config.settings import Backend, BackendKind, Model, Route, Routing
 from arriero.core.fleet import Fleet
 from arriero.core.health import Cause, State
 from arriero.core.residency import Residency
-from arriero.core.roster import NEVER_S, Host, Roster
+from arriero.core.roster import Host, Roster
 from arriero.core.routing import open_mask
 from arriero.fleet.inventory import Inventory, report_digests
 from arriero.fleet.pool import Pool
@@ -135,7 +135,7 @@ async def test_a_restart_between_two_looks_is_noticed() -> None:
         await inventory.poll()
         assert station.residency is Residency.INSTALLED
         assert station.epoch == 1, "its caches are gone"
-        assert station.evicted_s == NEVER_S, "it was not driven out"
+        assert station.evictions == 0, "it was not driven out"
         assert host.breaker.state is State.AVAILABLE, "nobody noticed, nobody is to blame"
         assert sim.stats.endpoints["GET /api/version"] == 2, "it may be another one now"
 
@@ -149,7 +149,7 @@ async def test_a_model_that_was_driven_out_is_told_from_a_restart() -> None:
         await inventory.poll()
         host.resident = {"qwen3:8b": Loaded()}
         assert station.residency is Residency.INSTALLED
-        assert (station.epoch, station.evicted_s) == (1, 7.0)
+        assert (station.epoch, station.evicted_s, station.evictions) == (1, 7.0, 1)
 
 
 async def test_what_ailed_a_process_goes_with_it() -> None:

@@ -31,7 +31,6 @@ from arriero.wire.inventory import Listed, Loaded
 __all__ = ["UNLIMITED", "Group", "Host", "Roster", "Station", "slots_of"]
 
 UNLIMITED = 1_000_000_000  # slots, where the backend's own scheduler is trusted
-NEVER_S = float("-inf")
 PROBE_FIRST_S = 1.0  # how long a silent host is left to the prober when its ejection is over
 LOAD_PATIENCE_S = 60.0  # how long requests wait for one host's load before another may begin
 
@@ -45,8 +44,8 @@ class Station:
     """
 
     __slots__ = (
-        "answered_s", "breaker", "digest", "epoch", "evicted_s", "group", "host", "loading_s",
-        "model", "probed_s", "probes", "residency", "running", "slots",
+        "answered_s", "breaker", "digest", "epoch", "evicted_s", "evictions", "group", "host",
+        "loading_s", "model", "probed_s", "probes", "residency", "running", "slots",
     )  # fmt: skip
 
     def __init__(self, host: "Host", group: Group, slots: int) -> None:
@@ -60,7 +59,8 @@ class Station:
         self.breaker: Breaker | None = None  # made by the first failure; most never need one
         self.residency = Residency.UNKNOWN if host.kind == "ollama" else Residency.LOADED
         self.answered_s = 0.0  # when a generation last succeeded here
-        self.evicted_s = NEVER_S  # when the backend took the model out of memory by itself
+        self.evicted_s = 0.0  # when the backend last took the model out of memory by itself
+        self.evictions = 0  # how often, since its process began
         self.loading_s = 0.0  # when the load under way began
         self.probed_s = 0.0  # when the last probe ended
         self.probes = 0  # since the last answer to a user
@@ -95,7 +95,7 @@ class Station:
         """Take over what was learnt about the model's whereabouts."""
         before, now = self.residency, after(self.residency, told)
         if told is Told.GONE:
-            self.evicted_s = NEVER_S
+            self.evictions = 0
         if now is before:
             return
         self.residency = now
@@ -112,6 +112,7 @@ class Station:
             self.epoch += 1
             if told is Told.DISK:
                 self.evicted_s = now_s
+                self.evictions += 1
 
     @property
     def resident(self) -> bool:

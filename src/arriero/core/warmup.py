@@ -8,7 +8,8 @@ and what waits there cannot be seen.
 
 At the start, and when a host's process is another one, loads begin at once. A model that Ollama
 took out of memory by itself made room for another: to bring it back at once would start a quarrel
-over the memory, so that waits until the host is idle and `RELOAD_AFTER_S` have passed.
+over the memory, so that waits until the host is idle and `RELOAD_AFTER_S` have passed, and twice as
+long each time: two models that are both to be kept, and do not fit, end with few loads a day.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import NamedTuple
 from arriero.core.residency import Residency
 
 RELOAD_AFTER_S = 60.0
+_DOUBLINGS_MAX = 7  # two hours
 _HERE = (Residency.LOADING, Residency.LOADED)
 
 
@@ -29,7 +31,8 @@ class Place(NamedTuple):
     loads: int  # under way on this host, of whatever model
     residents: int  # models in its memory
     in_flight: int
-    evicted_s: float  # when Ollama took the model out of memory by itself; -inf: never
+    evicted_s: float  # when Ollama last took the model out of memory by itself
+    evictions: int  # how often, since its process began
 
 
 def to_load(places: Sequence[Place], count: int, now_s: float) -> list[int]:
@@ -46,6 +49,7 @@ def to_load(places: Sequence[Place], count: int, now_s: float) -> list[int]:
 def _may(place: Place, now_s: float) -> bool:
     if not place.open or place.loads or place.state in (*_HERE, Residency.ABSENT):
         return False
-    return now_s - place.evicted_s >= RELOAD_AFTER_S and (
-        not place.in_flight or place.evicted_s == float("-inf")
-    )
+    if not place.evictions:
+        return True
+    wait_s = RELOAD_AFTER_S * 2.0 ** min(place.evictions - 1, _DOUBLINGS_MAX)
+    return not place.in_flight and now_s - place.evicted_s >= wait_s

@@ -55,6 +55,7 @@ def _place(target: Target, now_s: float) -> Place:
         len(host.resident),
         host.in_flight,
         station.evicted_s,
+        station.evictions,
     )
 
 
