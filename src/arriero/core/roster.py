@@ -38,13 +38,10 @@ _LOADING, _LOADED = Residency.LOADING, Residency.LOADED
 
 
 class Station:
-    """One model on one host: it has so many slots, and `running` of them are taken.
-
-    `epoch` counts the times that the model left the memory, and its prompt caches with it.
-    """
+    """One model on one host: it has so many slots, and `running` of them are taken."""
 
     __slots__ = (
-        "answered_s", "breaker", "digest", "epoch", "evicted_s", "evictions", "group", "host",
+        "answered_s", "breaker", "digest", "evicted_s", "evictions", "group", "host",
         "loading_s", "model", "probed_s", "probes", "residency", "running", "slots",
     )  # fmt: skip
 
@@ -54,7 +51,6 @@ class Station:
         self.model = group.model
         self.slots = slots
         self.running = 0
-        self.epoch = 0
         self.digest = ""  # of the weights on its disk
         self.breaker: Breaker | None = None  # made by the first failure; most never need one
         self.residency = Residency.UNKNOWN if host.kind == "ollama" else Residency.LOADED
@@ -108,11 +104,9 @@ class Station:
                 station.group.set_empty(self.host.bit, empty=False)
         elif before is _LOADING:
             self.host.roster.loading.discard(self)
-        if before is _LOADED:
-            self.epoch += 1
-            if told is Told.DISK:
-                self.evicted_s = now_s
-                self.evictions += 1
+        if before is _LOADED and told is Told.DISK:
+            self.evicted_s = now_s
+            self.evictions += 1
 
     @property
     def resident(self) -> bool:
