@@ -39,6 +39,11 @@ class Api:
         made: dict[str, Any] = await self.ask("POST", "/key/generate", fields)
         return made
 
+    async def make_as(self, secret: str, **fields: Any) -> dict[str, Any]:
+        """Make a key in the name of another."""
+        made: dict[str, Any] = await self.ask("POST", "/key/generate", fields, key=secret)
+        return made
+
     async def status(self, secret: str) -> int:
         """Return what a request with this key is answered by."""
         answer = await self.client.ask("GET", "/v1/models", key=secret)

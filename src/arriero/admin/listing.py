@@ -45,7 +45,7 @@ class ListQuery(msgspec.Struct, frozen=True):
 class ListAnswer(msgspec.Struct):
     """One page of keys: their ids, or whole with `return_full_object`."""
 
-    keys: list[str] | list[KeyObject]
+    keys: list[str | KeyObject]
     total_count: int
     current_page: int
     total_pages: int
@@ -65,10 +65,13 @@ async def list_keys(desk: Desk, asked: Asked[ListQuery, Nothing]) -> ListAnswer:
     first = (query.page - 1) * query.size
     page = found[first : first + query.size]
     pages = -(-len(found) // query.size)
-    if query.return_full_object or query.expand:
-        full = [KeyObject(token=key.id, **fields_of(key, now_unix_s)) for key in page]
-        return ListAnswer(full, len(found), query.page, pages)
-    return ListAnswer([key.id for key in page], len(found), query.page, pages)
+    shown: list[str | KeyObject] = [
+        KeyObject(token=key.id, **fields_of(key, now_unix_s))
+        if query.return_full_object or query.expand
+        else key.id
+        for key in page
+    ]
+    return ListAnswer(shown, len(found), query.page, pages)
 
 
 def select(keys: list[Key], query: ListQuery, now_unix_s: float) -> list[Key]:
