@@ -230,6 +230,16 @@ def test_eviction_is_told_from_a_restart() -> None:
     assert station.evictions == 0
 
 
+def test_a_missing_model_says_nothing_of_the_others() -> None:
+    fleet = fleet_of("a")
+    host = fleet.hosts["a"]
+    host.stations["o:1"].learn(Told.DONE)  # since the last look
+    host.lost("m:1")
+    found = [host.stations[model].residency for model in MODELS]
+    assert found == [Residency.ABSENT, Residency.LOADED, Residency.LOADED]
+    assert [opened(fleet, model, 0.0) for model in MODELS] == ["", "a", "a"]
+
+
 # -- slow start
 
 

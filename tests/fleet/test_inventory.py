@@ -9,7 +9,8 @@ from tests.fleet.backends import spawn
 from arriero.config.settings import Backend, BackendKind, Model, Route, Routing
 from arriero.core.fleet import Fleet
 from arriero.core.health import Cause, State
-from arriero.core.residency import Residency
+from arriero.core.prefix import Chain
+from arriero.core.residency import Residency, Told
 from arriero.core.roster import Host, Roster
 from arriero.core.routing import open_mask
 from arriero.fleet.inventory import Inventory, report_digests
@@ -137,6 +138,20 @@ async def test_a_restart_between_two_looks_is_noticed() -> None:
         assert station.evictions == 0, "it was not driven out"
         assert host.breaker.state is State.AVAILABLE, "nobody noticed, nobody is to blame"
         assert sim.stats.endpoints["GET /api/version"] == 2, "it may be another one now"
+
+
+async def test_a_load_since_the_last_look_is_no_eviction() -> None:
+    async with OllamaSim([SimModel("llama3")]) as sim:
+        host, inventory, _ = watched(sim.url)
+        await inventory.poll()
+        station = host.station("llama3:latest")
+        sim.hold("llama3")
+        station.learn(Told.ANSWERED)
+        chain = Chain(hashes=[7], chars=[10], sent=[7])
+        station.group.prefixes.note(host.bit, chain)
+        await inventory.poll()
+        assert (station.resident, station.evictions) == (True, 0)
+        assert station.group.prefixes.held(host.bit, chain) == 1, "its cache is still known"
 
 
 async def test_a_model_that_was_driven_out_is_told_from_a_restart() -> None:

@@ -246,11 +246,22 @@ class Host:
         self._resident = models
         self._look()
 
+    def looked(self, installed: dict[str, Listed], resident: dict[str, Loaded]) -> None:
+        """Take over a whole look, at once.
+
+        One after the other, a model that was loaded since the last look would have left the memory
+        between the two, and its prompt cache with it.
+        """
+        self._installed, self._resident = installed, resident
+        self._look()
+
     def lost(self, model: str) -> None:
         """The host says that it does not have `model`."""
-        if self._installed is not None:
+        station = self.stations.get(model)
+        if self._installed is not None and station is not None:
             self._installed.pop(model, None)
-            self._look()
+            station.refresh_usable()
+            station.learn(Told.ABSENT)
 
     def has(self, model: str) -> bool:
         """Say whether requests for `model` may go here; unknown inventories are given a chance."""

@@ -85,8 +85,7 @@ class Inventory:
             _log.info("backend restarted", extra={"backend": host.name, "version": version})
             host.restarted()
         host.version = version
-        host.installed = tags
-        host.resident = resident
+        host.looked(tags, resident)
 
     async def _poll_openai(self) -> None:
         status, body = await fetch(self._pool, b"/v1/models", self._routing.inventory_timeout_s)
