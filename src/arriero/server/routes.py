@@ -87,7 +87,7 @@ _BY_TARGET = {path.encode(): (route, path) for path, route in _ROUTES.items()}
 _MODEL_PREFIXES = ("/v1/models/", "/models/")
 # LiteLLM has paths with a key in them, and logs have no place for secrets.
 _REGENERATE = re.compile(r"/key/[^/]+/regenerate/?")
-_SECRET = re.compile(r"sk-[^/]*")
+_SECRET = re.compile(r"(?<=/)sk-[^/]*")
 
 
 def find_route(request: Request) -> tuple[Route | None, str]:
