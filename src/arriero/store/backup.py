@@ -12,7 +12,6 @@ from arriero.store.opening import sqlite_path
 from arriero.store.port import StoreError, StoreUnavailable
 
 PG_DUMP_TIMEOUT_S: Final = 3600.0
-_PAGES_PER_STEP: Final = 1000  # between two steps writers have their turn
 
 
 def backup(url: str, file: Path) -> None:
@@ -41,7 +40,9 @@ def _copy(path: Path, file: Path) -> None:
         source = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         target = sqlite3.connect(file)
         try:
-            source.backup(target, pages=_PAGES_PER_STEP)
+            # In one go: in write-ahead mode a reader holds up no writer, and copying in steps
+            # begins again after each write of another process.
+            source.backup(target)
             target.execute("pragma journal_mode = delete")  # one file, without a journal beside it
             ((found,),) = target.execute("pragma integrity_check").fetchall()
         finally:
