@@ -110,6 +110,14 @@ def test_what_is_wrong_is_said(found: Finding, detail: str) -> None:
     assert detail in found.detail
 
 
+def test_metrics_may_be_refused_in_any_words() -> None:
+    for status in (401, 403):
+        refused = exchange({"detail": "no key"}, status)
+        assert answers.metrics("s", refused, public=False).verdict is Verdict.PASS
+    broken = exchange({}, 500)
+    assert answers.metrics("s", broken, public=False).verdict is Verdict.FAIL
+
+
 def test_a_gateway_without_metrics_is_not_judged() -> None:
     missing = exchange({}, 404)
     assert answers.metrics("s", missing, public=False).verdict is Verdict.UNMEASURED

@@ -16,6 +16,7 @@ from arriero.wire.sse import EventSplitter
 
 OK = 200
 UNAUTHORIZED = 401
+FORBIDDEN = 403
 NOT_FOUND = 404
 
 T = TypeVar("T")
@@ -281,7 +282,10 @@ def metrics(step: str, exchange: Exchange, *, public: bool) -> Finding:
             "answered without a key",
             "it tells aliases and load; put it behind the key, or give --public-metrics",
         )
-    return refused(step, exchange, UNAUTHORIZED)
+    # Scrapers read the status alone, so no shape of the error is asked for.
+    if exchange.status in (UNAUTHORIZED, FORBIDDEN):
+        return passed(step, f"{exchange.status} without a key")
+    return failed(step, f"HTTP {exchange.status}, where {UNAUTHORIZED} is right")
 
 
 def _quote(text: str) -> str:
