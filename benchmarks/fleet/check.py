@@ -2,10 +2,9 @@
 
 The servers are those of the embedded fleet (`arriero.embedded`: SmolLM2-135M on numpy), one request
 at a time each. Some conversations run against `arriero serve` with one strategy, and the same ones,
-with the token counts and the answers' lengths that were really seen, in the simulator. The servers'
-speeds are measured before and after each run, with all of them at work: they share this machine's
-cores with each other and with whatever else it does. Pauses are in proportion to the time of a
-request, so that the load is the same on any machine.
+with the token counts and the answers' lengths that were really seen, in the simulator. How fast the
+servers are is measured with all of them at work, as they share this machine's cores. Pauses are in
+proportion to the time of a request, so that the load is the same on any machine.
 """
 
 import json
@@ -20,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from random import Random
@@ -59,6 +59,7 @@ class Said:
     sent_s: float
     gap_s: float
     ttft_s: float = 0.0
+    end_s: float = 0.0
     prompt_tokens: int = 0
     answer_tokens: int = 0
     answer: str = ""
@@ -159,7 +160,7 @@ def speeds(urls: Sequence[str], seed: int) -> tuple[float, float]:
             answer = told["eval_count"] / (told["eval_duration"] / 1e9)
             found.append((prompt, answer))
 
-    _together([lambda url=url: ask(url) for url in urls])  # type: ignore[misc]  # mypy #12557
+    _together([partial(ask, url) for url in urls])
     return statistics.median(one for one, _ in found), statistics.median(one for _, one in found)
 
 
@@ -216,9 +217,7 @@ def have(talks: Sequence[Talk], port: int, seed: int, request_s: float) -> None:
             talk.turns.append(said)
             messages = [*messages, {"role": "assistant", "content": said.answer}]
 
-    _together(
-        [lambda talk=talk, at=at: talk_about(talk, at) for at, talk in enumerate(talks)]  # type: ignore[misc]
-    )
+    _together([partial(talk_about, talk, at) for at, talk in enumerate(talks)])
 
 
 def _ask(port: int, said: Said) -> None:
@@ -238,6 +237,7 @@ def _ask(port: int, said: Said) -> None:
     for line in iter(response.readline, b""):
         if line.startswith(b"data: {"):
             _take(json.loads(line[6:]), said, time.monotonic() - began)
+    said.end_s = time.monotonic() - began
     connection.close()
 
 
@@ -329,8 +329,13 @@ def compared(urls: Sequence[str], strategy: Strategy, seed: int) -> Compared:
         talk.opening = f"{seed} {talk.opening}"
     with gateway(urls, strategy) as port:
         have(talks, port, seed, request_s)
-    after = speeds(urls, seed * 100 + 1)
-    prefill_tps, decode_tps = (statistics.mean(pair) for pair in zip(before, after, strict=True))
+    # Other work on this machine slows reading and writing alike, and changes by the minute: how
+    # fast answers were written tells how fast the servers were during the run.
+    written = [
+        (said.answer_tokens - 1, said.end_s - said.ttft_s) for t in talks for said in t.turns
+    ]
+    decode_tps = sum(tokens for tokens, _ in written) / sum(seconds for _, seconds in written)
+    prefill_tps = before[0] / before[1] * decode_tps
     print(
         f"{strategy}: {prefill_tps:.0f} prompt, {decode_tps:.1f} answer tokens/s", file=sys.stderr
     )
