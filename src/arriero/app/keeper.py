@@ -58,6 +58,7 @@ class Keeper:
         self.ring = ring
         self.is_up = True
         self.dropped = 0  # requests whose usage was lost
+        self.hurry: Callable[[], None] = lambda: None  # has what was settled handed to `take`
 
     @classmethod
     async def open(cls, url: str, pepper: bytes, clock: Clock) -> Self:
@@ -90,6 +91,7 @@ class Keeper:
 
     async def ask(self, question: Callable[[Store], T]) -> T:
         """Return what the store answers, with all usage until now in it. Raises StoreError."""
+        self.hurry()
         await self._write_usage()
         return await self._thread.call(question)
 

@@ -93,6 +93,7 @@ class Service:
             gateway = self._gateway = build_gateway(runtime, self._clock, sink, self._log)
             if keeper is not None:
                 gateway.ring, gateway.on_settled = keeper.ring, keeper.take
+                keeper.hurry = gateway.count_settled
                 gateway.key_api = self._key_api(gateway, keeper)
                 await keeper.restore(gateway.limiter)
             care = Care(self._spawn, self._clock, gateway)
