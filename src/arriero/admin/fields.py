@@ -7,6 +7,7 @@ through, because clients send whole objects with all defaults. docs/keys.md has 
 test holds the two together.
 """
 
+import re
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from arriero.core.keychange import Patch, lifetime
 from arriero.core.keys import Limits, OperationName, Role
 
 T = TypeVar("T")
+_SECRET = re.compile(r"sk-\S+")
 Wanted: TypeAlias = T | UnsetType | None
 
 METADATA_BYTES_MAX: Final = 16_384
@@ -149,6 +151,11 @@ class RegenerateRequest(KeyFields, frozen=True, kw_only=True):
     grace_period: Word | None = None
 
 
+def masked(text: str) -> str:
+    """Return somebody's word as an error may repeat it: short, and without what may be a secret."""
+    return _SECRET.sub("sk-***", text[:100])
+
+
 def patch_of(fields: KeyFields) -> Patch:
     """Return the change that the fields ask for. Raises BadRequest."""
     role, operations = _role(fields), _operations(fields)
@@ -199,7 +206,7 @@ def _operations(fields: KeyFields) -> Wanted[tuple[OperationName, ...]]:
         operation = _OPERATIONS.get(route) or _OPERATIONS.get(f"/v1{route}")
         if operation is None:
             raise BadRequest(
-                f"allowed_routes: {route[:100]!r} is no route of models",
+                f"allowed_routes: {masked(route)!r} is no route of models",
                 param="allowed_routes",
                 hint=f"some of {', '.join(_OPERATIONS)}; for others, `role`",
             )

@@ -5,7 +5,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from arriero.admin.fields import HARMLESS, REFUSED, KeyFields
+from arriero.admin.fields import HARMLESS, REFUSED, KeyFields, masked
 from arriero.base.errors import BadRequest, UnsupportedParameter
 from arriero.config.suggest import hint
 from arriero.wire.openai_body import decode_value
@@ -37,8 +37,8 @@ def read_query(kind: type[StructT], query: Mapping[str, str]) -> StructT:
     for name in given:
         if name not in kind.__struct_fields__:
             raise BadRequest(
-                f"there is no parameter {name[:100]!r} here",
-                param=name[:100],
+                f"there is no parameter {masked(name)!r} here",
+                param=masked(name),
                 hint=hint(name, kind.__struct_fields__),
             )
     try:
@@ -52,7 +52,7 @@ def read_query(kind: type[StructT], query: Mapping[str, str]) -> StructT:
 def _check_unknown(
     name: str, raw: msgspec.Raw, of_keys: tuple[str, ...], known: tuple[str, ...]
 ) -> None:
-    value = decode_value(msgspec.json.Decoder(), raw, name[:100])
+    value = decode_value(msgspec.json.Decoder(), raw, masked(name))
     # 0 == False and 0.0 == 0, which all mean nothing.
     if of_keys and name in REFUSED:
         if value in _MEANS_NOTHING:
@@ -65,5 +65,5 @@ def _check_unknown(
             f"{name} has one meaning here", param=name, hint=f"{HARMLESS[name]}, or leave it out"
         )
     raise BadRequest(
-        f"there is no field {name[:100]!r} here", param=name[:100], hint=hint(name, known)
+        f"there is no field {masked(name)!r} here", param=masked(name), hint=hint(name, known)
     )

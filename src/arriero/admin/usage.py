@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from arriero.admin.calls import Asked, Nothing, Text
 from arriero.admin.desk import Desk
+from arriero.admin.fields import masked
 from arriero.admin.rows import rfc3339
 from arriero.base.errors import BadRequest, Forbidden
 from arriero.config.suggest import hint
@@ -205,7 +206,7 @@ def _groups(text: str) -> tuple[UsageField, ...]:
     for name in names:
         if name not in _FIELDS:
             raise BadRequest(
-                f"group_by: there is nothing called {name[:100]!r}",
+                f"group_by: there is nothing called {masked(name)!r}",
                 param="group_by",
                 hint=hint(name, get_args(Group)),
             )
