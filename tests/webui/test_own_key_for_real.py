@@ -82,3 +82,5 @@ def test_an_alias_of_somebody_else_stops_it(site: Site, command: Command, with_s
     assert "--key-alias" in said
     command("rollback", "--yes")
     assert [key["key_alias"] for key in keys(with_store)] == ["open-webui"]
+    words = ["keys", "delete", "open-webui"]
+    assert CliRunner().invoke(app, words, env=environment).exit_code == 0
