@@ -50,6 +50,7 @@ def test_a_key_is_made_used_and_deleted(site: Site, command: Command, with_store
     (key,) = keys(with_store)
     assert key["key_alias"] == "open-webui"
     assert key["metadata"] == {"made_by": "arriero webui"}
+    assert key["trusted"] is True
     secret = stored(site)
     assert secret.startswith("sk-")
     assert secret != KEY
