@@ -8,6 +8,7 @@ from arriero.config.settings import Backend, Model, Route, Routing
 from arriero.core.adaptive import cheapest
 from arriero.core.ask import Ask, Priority
 from arriero.core.fleet import Fleet, Lease, take_lease
+from arriero.core.health import Cause
 from arriero.core.learning import answered, sent
 from arriero.core.prefix import chain_of
 from arriero.core.roster import Host, Station
@@ -161,6 +162,21 @@ def test_a_model_that_leaves_the_memory_takes_its_caches_along() -> None:
     fleet.hosts["b"].resident = {}
     fleet.hosts["b"].resident = {MODEL: Loaded()}
     assert len(station(fleet, "b").group.prefixes) == 0
+
+
+@pytest.mark.parametrize("cause", [Cause.LOST, Cause.REFUSED])
+def test_a_host_whose_process_went_away_is_thought_to_hold_nothing(cause: Cause) -> None:
+    fleet = new_fleet(count=2)
+    send(fleet, "b", ask(SYSTEM, "hello")).succeed()
+    lease = send(fleet, "b", ask(SYSTEM, "hello", "hi", "more"))
+    lease.fail(0.0, cause)
+    assert len(station(fleet, "b").group.prefixes) == 0
+
+
+def test_a_failure_of_a_live_process_leaves_its_caches() -> None:
+    fleet = new_fleet(count=2)
+    send(fleet, "b", ask(SYSTEM, "hello")).fail(0.0, Cause.STATUS)
+    assert len(station(fleet, "b").group.prefixes) > 0
 
 
 def test_speed_is_learnt_from_prompts_that_were_new_and_undisturbed() -> None:
