@@ -47,8 +47,8 @@ def blame(station: Station, trial: Trial, now_s: float, cause: Cause) -> Ejected
     host = station.host
     host.roster.now_s = now_s
     if cause in (Cause.REFUSED, Cause.LOST):
-        # Its process may be another one soon, with nothing in its prompt caches: routing by what the
-        # old one held sends every conversation to the one host that must read it all.
+        # Its process may be another one soon, with empty prompt caches: by what the old one
+        # held, every conversation would go to the one host that must read it all.
         for each in host.stations.values():
             each.group.prefixes.forget(host.bit)
         if trial.retrial and station.breaker is not None:
