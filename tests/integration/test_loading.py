@@ -19,6 +19,7 @@ from tests.integration.asking import ask, asking, body_of
 
 from arriero.core.health import Cause, State
 from arriero.core.residency import Residency
+from arriero.core.speed import LOAD_S
 from arriero.testing.ollama import Fault, Kind, OllamaSim
 
 PATIENT = msgspec.structs.replace(QUICK, load_s=60)
@@ -68,6 +69,8 @@ async def test_twenty_requests_for_a_cold_model_are_one_load() -> None:
         assert loads(host) == 1
         assert host.stats.endpoints["POST /api/generate"] == 1
         assert running.gateway.metrics.model_loads.counts == {("a", MODEL, "ok"): 1}
+        usual_s = running.station("a").group.paces.load_s
+        assert usual_s < LOAD_S, "routing learns how long a load takes"
 
 
 async def test_a_cold_model_is_loaded_on_one_host_and_not_on_all() -> None:

@@ -119,6 +119,8 @@ class Loader:
             if load.trial.is_half_open or (end is not None and not load.waiters):
                 self._settle(target, end, load.trial)
         took_s = self._clock.now_s() - load.trial.asked_s
+        if end is None:
+            target.station.group.paces.loaded(took_s)
         self._report.tell_loaded(target, end.value if end is not None else "", took_s)
         for waiter in list(load.waiters):
             waiter.on_load(end, answer.failure)
