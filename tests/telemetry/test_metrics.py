@@ -14,6 +14,7 @@ from arriero import __version__
 from arriero.core.fleet import Fleet, take_lease
 from arriero.core.health import Cause
 from arriero.core.record import Record
+from arriero.telemetry.counters import Outside
 from arriero.telemetry.metrics import CONTENT_TYPE, Metrics
 from arriero.wire.inventory import Listed, Loaded
 
@@ -150,6 +151,15 @@ def test_gauges_are_plain_attributes(metrics: Metrics, sample: Sample) -> None:
     assert sample("arriero_malformed_requests_total") == 4
     assert sample("arriero_log_lines_dropped_total") == 7
     assert sample("arriero_build_info", version=__version__) == 1
+
+
+def test_a_store_is_up_or_down_or_there_is_none(metrics: Metrics, sample: Sample) -> None:
+    assert sample("arriero_store_up") is None
+    metrics.outside = lambda: Outside(store_up=False, usage_dropped=3)
+    assert sample("arriero_store_up") == 0
+    assert sample("arriero_usage_dropped_total") == 3
+    metrics.outside = lambda: Outside(store_up=True)
+    assert sample("arriero_store_up") == 1
 
 
 @pytest.mark.parametrize("alias", ['quo"te', "back\\slash", "new\nline", "ünï"])

@@ -32,6 +32,7 @@ from arriero.server.connection import ClientConnection
 from arriero.server.gateway import Gateway, Runtime
 from arriero.telemetry import events, looplag
 from arriero.telemetry import sink as log_sink
+from arriero.telemetry.counters import Outside
 
 SWEEP_INTERVAL_S = 0.25
 BACKLOG = 2048
@@ -95,6 +96,7 @@ class Service:
                 gateway.ring, gateway.on_settled = keeper.ring, keeper.take
                 keeper.hurry = gateway.count_settled
                 gateway.key_api = self._key_api(gateway, keeper)
+                gateway.counters.outside = _outside(keeper)
                 await keeper.restore(gateway.limiter)
             care = Care(self._spawn, self._clock, gateway)
             gateway.loader = care.loader
@@ -317,6 +319,10 @@ class Service:
             leftover.connection.abort()
         await asyncio.sleep(0)
         gateway.count_settled()  # before the log's last lines are written
+
+
+def _outside(keeper: Keeper) -> Callable[[], Outside]:
+    return lambda: Outside(store_up=keeper.is_up, usage_dropped=keeper.dropped)
 
 
 def _date_line(unix_s: float) -> bytes:

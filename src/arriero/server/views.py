@@ -12,7 +12,7 @@ from arriero.core.keys import Key
 from arriero.core.principal import Priority
 from arriero.core.roster import Host
 from arriero.server.exchange import JSON, Exchange
-from arriero.server.gateway import Runtime
+from arriero.server.gateway import Gateway, Runtime
 from arriero.server.routes import Route, View
 from arriero.telemetry.metrics import CONTENT_TYPE
 from arriero.wire.openai_answer import encode_model, encode_models
@@ -40,12 +40,24 @@ def show(exchange: Exchange, route: Route, key: Key) -> None:
             exchange.reply(200, b'{"status":"alive"}')
         case View.READINESS:
             ready = is_ready(runtime.fleet, gateway.clock.now_s()) and not gateway.draining
-            body = b'{"status":"ready"}' if ready else b'{"status":"not ready"}'
-            exchange.reply(200 if ready else NOT_READY, body)
+            exchange.reply(200 if ready else NOT_READY, _readiness(gateway, ready=ready))
         case View.METRICS:
             exchange.reply(200, gateway.metrics.render(), CONTENT_TYPE.encode())
         case _:
             exchange.reply(200, _status(exchange), JSON)
+
+
+def _readiness(gateway: Gateway, *, ready: bool) -> bytes:
+    """Return the state, and what is missing.
+
+    A gateway without its store is ready: it serves everybody it knows. Were it not, a load balancer
+    would turn the loss of a database into the loss of all gateways at once.
+    """
+    told = {"status": "ready" if ready else "not ready"}
+    outside = gateway.counters.outside()
+    if outside.store_up is False:
+        told["store"] = "unavailable"
+    return msgspec.json.encode(told)
 
 
 def _models(runtime: Runtime, key: Key) -> bytes:

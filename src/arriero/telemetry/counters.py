@@ -11,6 +11,8 @@ reached `SERIES_MAX` entries counts every new combination under empty labels.
 
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from arriero.base.errors import GatewayError
 from arriero.core.fleet import Fleet
 from arriero.core.record import Record
@@ -84,12 +86,20 @@ class _Series:
         self.of_alias = of_alias
 
 
+class Outside(msgspec.Struct, frozen=True):
+    """How what the gateway shares with others stands now; None: it has no such thing."""
+
+    store_up: bool | None = None
+    usage_dropped: int = 0  # requests whose usage was not written down
+
+
 class Counters:
     """Everything the gateway counts. Attributes without an underscore may be written directly."""
 
     def __init__(self, fleet_view: Callable[[], Fleet], *, series_max: int = SERIES_MAX) -> None:
         """Count for the fleet that `fleet_view` returns; it may change with a reload."""
         self.fleet_view = fleet_view
+        self.outside: Callable[[], Outside] = Outside
         self._series_max = series_max
         self.requests: dict[tuple[str, str, int, str], _Series] = {}
         self.durations: dict[tuple[str, str], Histogram] = {}

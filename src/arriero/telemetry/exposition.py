@@ -18,7 +18,7 @@ from arriero import __version__
 from arriero.core.fleet import Fleet, Target
 from arriero.core.health import AVAILABLE
 from arriero.core.principal import Priority
-from arriero.telemetry.counters import Counters, Table
+from arriero.telemetry.counters import Counters, Outside, Table
 from arriero.telemetry.histogram import Histogram
 
 
@@ -42,6 +42,7 @@ def families(
     yield from _hosts(fleet)
     yield from _models(fleet)
     yield from _gateway(counters, lines_dropped)
+    yield from _outside(counters.outside())
 
 
 class _Snapshot(Collector):
@@ -200,7 +201,7 @@ def _hosts(fleet: Fleet) -> Iterator[Metric]:
         "arriero_backend_requests", "Attempts given to a backend.", labels=("backend",)
     )
     for name, host in fleet.hosts.items():
-        in_flight.add_metric((name,), host.in_flight)
+        in_flight.add_metric((name,), host.in_flight - host.foreign)
         state.add_metric((name,), host.breaker.state)
         requests.add_metric((name,), host.served)
     yield from (in_flight, state, requests)
@@ -289,6 +290,18 @@ def _gateway(counters: Counters, lines_dropped: int) -> Iterator[Metric]:
     info = GaugeMetricFamily("arriero_build_info", "Always 1.", labels=("version",))
     info.add_metric((__version__,), 1)
     yield info
+
+
+def _outside(outside: Outside) -> Iterator[Metric]:
+    store = GaugeMetricFamily("arriero_store_up", "1 while the store can be asked.", labels=())
+    if outside.store_up is not None:
+        store.add_metric((), outside.store_up)
+    yield store
+    yield CounterMetricFamily(
+        "arriero_usage_dropped",
+        "Requests whose usage was not written down.",
+        value=outside.usage_dropped,
+    )
 
 
 def _table(table: Table, name: str, text: str, labels: tuple[str, ...]) -> Metric:
