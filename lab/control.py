@@ -131,6 +131,8 @@ class Control:
             values["hx_ollama_backend_sources"] = [API.fqdn, WEBUI.fqdn]
             values["hx_webui_canary_command"] = ARRIERO
             values["hx_webui_canary_watch_s"] = CANARY_WATCH_S
+            # It holds keys, so it is no evidence; and the next run on a kept stage needs it.
+            values["hx_webui_canary_snapshot"] = str(self.stage.folder / "webui.json")
         if self.stage.kind.name == "model":
             values["litellm_models"] = [
                 {"name": "smollm2", "provider": "ollama", "model": self.stage.kind.models[0]}
