@@ -192,6 +192,18 @@ class Queue:
                 mask |= lane.hosts[group]
             yield group, mask
 
+    def urgencies(self) -> dict[Group, int]:
+        """Return for which groups of stations somebody waits, and in which class at best."""
+        return {
+            group: min(
+                priority
+                for lane in lanes.values()
+                for priority in _CLASSES
+                if lane.lines[priority].rank() is not None
+            )
+            for group, lanes in self._lanes_of.items()
+        }
+
     def lanes(self) -> list[Lane]:
         """Return the lanes in which somebody waits."""
         return list(self._lanes.values())

@@ -154,13 +154,14 @@ class Fleet:
         models: Iterable[Model],
         routing: Routing,
         previous: "Fleet | None" = None,
+        roster: Roster | None = None,
     ) -> None:
-        """Build the fleet; hosts of the `previous` one keep their state by name.
+        """Build the fleet; hosts of the `previous` one keep their state by name, on its roster.
 
         Turns go on where it left off: counted from zero again, every new lease would look older
         than the last one before the reload, and all ties would go to a single host.
         """
-        self.roster: Roster = previous.roster if previous else Roster()
+        self.roster: Roster = previous.roster if previous else roster or Roster()
         known: dict[str, Host] = previous.hosts if previous else {}
         self.hosts: dict[str, Host] = {
             backend.name: _kept_host(known.get(backend.name), backend, routing, self.roster)

@@ -19,6 +19,7 @@ Its clock is as old as the last sweep or failure: what it is asked for here need
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 from arriero.config.settings import Backend, Routing
 from arriero.core.group import Group
@@ -41,7 +42,7 @@ class Station:
     """One model on one host: it has so many slots, and `running` of them are taken."""
 
     __slots__ = (
-        "answered_s", "breaker", "digest", "evicted_s", "evictions", "group", "host",
+        "answered_s", "breaker", "digest", "evicted_s", "evictions", "foreign", "group", "host",
         "loading_s", "model", "probed_s", "probes", "residency", "running", "slots",
     )  # fmt: skip
 
@@ -51,6 +52,7 @@ class Station:
         self.model = group.model
         self.slots = slots
         self.running = 0
+        self.foreign = 0  # of these, how many are other workers' (core.sharing)
         self.digest = ""  # of the weights on its disk
         self.breaker: Breaker | None = None  # made by the first failure; most never need one
         self.residency = Residency.UNKNOWN if host.kind == "ollama" else Residency.LOADED
@@ -181,8 +183,8 @@ class Host:
     """One backend as the gateway knows it. Written only by leases and the inventory."""
 
     __slots__ = (
-        "_installed", "_resident", "_routing", "bit", "breaker", "in_flight", "kind", "last_turn",
-        "name", "ramp", "roster", "served", "settings", "stations", "version",
+        "_installed", "_resident", "_routing", "bit", "breaker", "foreign", "in_flight", "kind",
+        "last_turn", "name", "ramp", "roster", "served", "settings", "stations", "version",
     )  # fmt: skip
 
     def __init__(self, settings: Backend, routing: Routing, roster: "Roster") -> None:
@@ -191,6 +193,7 @@ class Host:
         self.kind = settings.kind
         self.roster = roster
         self.in_flight = 0
+        self.foreign = 0  # of these, how many are other workers' (core.sharing)
         self.served = 0  # leases ever given
         self.last_turn = 0  # turn of the last lease: least recently used breaks ties
         self.version = ""
@@ -340,15 +343,37 @@ def slots_of(backend: Backend) -> int:
     return backend.slots or (1 if backend.kind == "ollama" else UNLIMITED)
 
 
+class Claims(Protocol):
+    """What a gateway of several workers asks besides: see `core.sharing`."""
+
+    def claim(self, station: Station) -> bool:
+        """Have a slot, for a lease that is taken at once; if not, the station is closed for now."""
+        ...
+
+    def catch_up(self) -> None:
+        """Take over what the others did since the last time."""
+        ...
+
+    def want(self, urgencies: dict[Group, int]) -> None:
+        """Tell the others for what we wait, so that they give us our share of free slots."""
+        ...
+
+    @property
+    def refused(self) -> bool:
+        """Whether a station is closed until the tally lets us claim, of which nobody tells us."""
+        ...
+
+
 class Roster:
     """Every host there was since the start, by its bit."""
 
     __slots__ = (
         "available", "dirty", "groups", "hosts", "levels", "loading", "now_s", "on_vacant",
-        "ramping", "ratios", "resting", "suspects", "withheld",
+        "ramping", "ratios", "resting", "shared", "suspects", "withheld",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.shared: Claims | None = None  # where several workers count together (core.sharing)
         self.hosts: list[Host] = []  # by the position of their bits
         self.levels = [0]  # levels[n]: the hosts with n requests in flight
         self.available = 0  # the hosts whose breaker is closed

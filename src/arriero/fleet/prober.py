@@ -121,6 +121,10 @@ class Prober:
 
     async def _probe(self, target: Target, pool: Pool, routing: Routing) -> None:
         station = target.station
+        shared = station.host.roster.shared
+        if shared is not None and not shared.claim(station):  # another worker was first
+            del self._under_way[target.host]
+            return
         before = 0 if station.answered_s > station.probed_s else station.probes
         lease = take_probe_lease(target, self._clock.now_s())
         try:

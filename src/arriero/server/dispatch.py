@@ -13,9 +13,11 @@ from arriero.base.clock import Clock
 from arriero.base.errors import QueueTimeout
 from arriero.core.admission import Queue
 from arriero.core.line import Lane, Ticket
-from arriero.core.roster import Roster, Station
+from arriero.core.roster import Claims, Roster, Station
 from arriero.core.routing import askable, may_go, open_mask
 from arriero.telemetry.counters import Counters
+
+LOOK_AGAIN_S = 0.025  # a little longer than a slot is kept for a worker
 
 
 class Waiter(Protocol):
@@ -72,7 +74,9 @@ class Waiting:
 class Dispatcher:
     """Hands the queue's tickets to stations."""
 
-    __slots__ = ("_clock", "_counters", "_freed", "_roster", "_scheduled", "queue")
+    __slots__ = (
+        "_clock", "_counters", "_freed", "_looks_again", "_roster", "_scheduled", "queue",
+    )  # fmt: skip
 
     def __init__(self, queue: Queue, clock: Clock, counters: Counters, roster: Roster) -> None:
         self.queue = queue
@@ -82,6 +86,7 @@ class Dispatcher:
         roster.on_vacant = self._note
         self._freed: dict[Station, None] = {}
         self._scheduled = False
+        self._looks_again = False  # soon, at stations that are kept for other workers
 
     def _note(self, station: Station) -> None:
         """A lease was released."""
@@ -102,12 +107,37 @@ class Dispatcher:
         now_s = self._clock.now_s()
         for station in freed:
             self._fill(station, now_s)
+        if self._roster.shared is not None:
+            self._tell_others(self._roster.shared)
+
+    def catch_up(self) -> None:
+        """Another worker has left us a slot."""
+        if self._roster.shared is not None:
+            self._roster.shared.catch_up()
+
+    def _tell_others(self, shared: Claims) -> None:
+        """Tell the other workers for what requests wait here, so that slots are left to them.
+
+        A station that is kept for another worker may not be wanted there after all, and nobody
+        tells: we look again when its time is over.
+        """
+        shared.want(self.queue.urgencies())
+        if shared.refused and self.queue.waiting and not self._looks_again:
+            self._looks_again = True
+            asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looks_again = False
+        self.catch_up()
+        self.wake()
 
     def look_at(self, ticket: Ticket, now_s: float) -> None:
         """Dispatch soon if there is room for a request that has just joined behind others."""
         if open_mask(ticket.alias, self._roster, now_s) & ~ticket.tried:
             for target in ticket.alias.targets:
                 self._note(target.station)
+        elif self._roster.shared is not None:
+            self.wake()
 
     def _fill(self, station: Station, now_s: float, lane: Lane | None = None) -> None:
         """Let requests go as long as the station takes any.
@@ -151,6 +181,8 @@ class Dispatcher:
         for group, _ in self.queue.demand():  # patience for a loaded host may be at an end
             group.wanted(now_s, roster.available)
         self._fill_all(now_s)
+        if roster.shared is not None:
+            self._tell_others(roster.shared)
 
     def _fill_all(self, now_s: float) -> None:
         roster = self._roster

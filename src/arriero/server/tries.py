@@ -60,6 +60,20 @@ class Tries(msgspec.Struct, eq=False):
 
         Raises the last failure, or NoBackend, when there is nobody to wait for.
         """
+        shared = self._exchange.runtime.fleet.roster.shared
+        if shared is None:
+            return self._choose()
+        shared.catch_up()
+        before = self.tried
+        for _ in self.alias.targets:
+            target = self._choose()
+            if target is None or shared.claim(target.station):
+                return target
+            self.tried = before  # another worker was first: it is closed now, and not tried
+        return None
+
+    def _choose(self) -> Target | None:
+        """Return whom to ask as far as this worker knows. Raises as `at_once`."""
         alias, exchange, tried = self.alias, self._exchange, self.tried
         gateway, fleet = exchange.gateway, exchange.runtime.fleet
         # The first decision is a few microseconds after the start: that clock reading will do. Not
