@@ -1,6 +1,8 @@
 """What the API reads: each field of LiteLLM's is taken, refused with a way out, or harmless."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +42,25 @@ _NAMES = """
 """
 LITELLM = _NAMES.split()
 NOTHING: list[Any] = [None, False, 0, 0.0, "", [], {}]
+
+
+PAGE = (Path(__file__).parents[2] / "docs/keys.md").read_text()
+
+
+def rows_of(heading: str) -> dict[str, str]:
+    """Return what a table of the page says of each field."""
+    section = PAGE.partition(f"### {heading}")[2].partition("\n#")[0]
+    rows = re.findall(r"^\| (`.*?`) \| (.*) \|$", section, re.MULTILINE)
+    return {name: said for names, said in rows for name in re.findall(r"`(\w+)`", names)}
+
+
+def test_the_page_says_what_is_refused_in_the_same_words() -> None:
+    assert rows_of("Fields that are refused") == REFUSED
+
+
+def test_the_page_says_what_is_taken() -> None:
+    taken = rows_of("Fields that are taken")
+    assert taken.keys() == {*RegenerateRequest.__struct_fields__, *HARMLESS}
 
 
 def read(**fields: Any) -> GenerateRequest:
@@ -113,8 +134,8 @@ def test_a_kind_of_key_becomes_a_role(kind: str, role: str) -> None:
 
 def test_nobody_can_ask_by_a_misspelt_filter() -> None:
     with pytest.raises(BadRequest) as error:
-        read_query(SumsAsked, {"modle": "llama"})
-    assert (error.value.param, error.value.hint) == ("modle", "did you mean `model`?")
+        read_query(SumsAsked, {"modeel": "llama"})
+    assert (error.value.param, error.value.hint) == ("modeel", "did you mean `model`?")
     with pytest.raises(BadRequest) as error:
         read_query(SumsAsked, {"limit": "many"})
     assert error.value.param == "limit"
@@ -146,4 +167,4 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         read_body(GenerateRequest, body)
     except BadRequest:
         return
-    assert json.loads(body or b"{}") is not None
+    assert isinstance(json.loads(body.strip(b" \t\r\n") or b"{}"), dict)

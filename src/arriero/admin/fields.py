@@ -38,6 +38,7 @@ _TOKENS = "there are no prices here: limit tokens by tpd_limit or tokens_per_mon
 _ALIASES = "write the models' names into `models`, aliases into the configuration"
 _FILTERS = "nothing is filtered here; leave it out"
 _SERVED = "nothing of that kind is served here; leave it out"
+_RESERVED = "reserved is the request's own max_tokens, or a usual answer's length"
 REFUSED: Final[dict[str, str]] = {
     "max_budget": _TOKENS,
     "soft_budget": _TOKENS,
@@ -69,8 +70,8 @@ REFUSED: Final[dict[str, str]] = {
     "enforced_params": _FILTERS,
     "mcp_rpm_limit": _SERVED,
     "tag_rpm_limit": "limits are by key and by model: rpm_limit, model_rpm_limit",
-    "default_estimated_output_tokens": "the model's max_output_tokens is what is reserved",
-    "default_estimated_output_tokens_per_model": "the model's max_output_tokens is reserved",
+    "default_estimated_output_tokens": _RESERVED,
+    "default_estimated_output_tokens_per_model": _RESERVED,
     "auto_rotate": "have a timer call /key/regenerate with grace_period",
     "rotation_interval": "have a timer call /key/regenerate with grace_period",
     "send_invite_email": "no mail is sent from here; leave it out",

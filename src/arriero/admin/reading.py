@@ -13,12 +13,13 @@ from arriero.wire.openai_body import decode_value
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_BLANKS: Final = b" \t\r\n"  # RFC 8259, 2
 _MEANS_NOTHING: Final[tuple[object, ...]] = (None, False, 0, "", [], {})
 
 
 def read_body(kind: type[StructT], body: bytes) -> StructT:
     """Return a body's fields. Raises BadRequest, UnsupportedParameter."""
-    body = body if body.strip() else b"{}"
+    body = body if body.strip(_BLANKS) else b"{}"
     given = decode_value(_FIELDS, body, "")
     known = kind.__struct_fields__
     for name, raw in given.items():
