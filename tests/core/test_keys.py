@@ -193,3 +193,7 @@ def test_administrators_find_every_key_by_its_secret() -> None:
     assert known.owner_of(SECRETS[0]) is one
     assert known.owner_of(SECRETS[1]) is two
     assert known.owner_of(SECRETS[2]) is None
+    known.put(key("two", SECRETS[3]))
+    assert known.owner_of(SECRETS[1]) is None
+    known.remove("one")
+    assert known.owner_of(SECRETS[0]) is None

@@ -94,13 +94,14 @@ def hint(secret: str) -> str:
 class KeyRing:
     """All keys that may be used, found by the digest of their secrets."""
 
-    __slots__ = ("_by_alias", "_by_digest", "_by_id", "_ends", "_pepper", "epoch")
+    __slots__ = ("_by_alias", "_by_digest", "_by_id", "_ends", "_over", "_pepper", "epoch")
 
     def __init__(self, pepper: bytes, keys: Iterable[Key] = ()) -> None:
         self._pepper = pepper
         self._by_digest: dict[bytes, Key] = {}
         self._by_id: dict[str, Key] = {}
         self._by_alias: dict[str, Key] = {}
+        self._over: dict[bytes, Key] = {}  # those whose time is over, by their digests
         self._ends: list[tuple[float, str]] = []  # a heap of when keys may change by themselves
         self.epoch = object()
         for key in keys:
@@ -115,15 +116,9 @@ class KeyRing:
         return None if key is None or key.blocked else key
 
     def owner_of(self, secret: str) -> Key | None:
-        """Return the key with this secret, also one that is blocked or over: for administrators.
-
-        The secret of a key whose time is over is looked for among all keys.
-        """
+        """Return the key with this secret, also one that is blocked or over: for administrators."""
         wanted = self.digest(secret)
-        found = self._by_digest.get(wanted)
-        if found is not None:
-            return found
-        return next((key for key in self._by_id.values() if key.digest == wanted), None)
+        return self._by_digest.get(wanted) or self._over.get(wanted)
 
     def digest(self, secret: str) -> bytes:
         """Return the digest of a secret under this ring's pepper."""
@@ -169,6 +164,7 @@ class KeyRing:
                 continue  # removed since
             if key.is_expired(now_unix_s):
                 self._by_digest.pop(key.digest, None)
+                self._over[key.digest] = key
             if key.is_expired(now_unix_s) or key.previous_until_unix_s <= now_unix_s:
                 self._by_digest.pop(key.previous_digest, None)
             self.epoch = object()
@@ -179,5 +175,6 @@ class KeyRing:
             return
         self._by_digest.pop(old.digest, None)
         self._by_digest.pop(old.previous_digest, None)
+        self._over.pop(old.digest, None)
         if self._by_alias.get(old.alias) is old:
             del self._by_alias[old.alias]

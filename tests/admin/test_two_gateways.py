@@ -1,0 +1,59 @@
+"""Two gateways on one store: what one changes counts for the other within a second."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.admin.conftest import Api
+from tests.server.client import PATIENCE_S
+from tests.server.running import Running, config, sim, until
+
+from arriero.config.settings import Secret, Store
+
+
+@pytest.fixture
+async def other(url: str, api: Api) -> AsyncIterator[Api]:
+    """Another gateway on the store of the first."""
+    async with sim() as host:
+        running = Running(config([host], {}, store=Store(url=Secret(url))), [host])
+        api.running.events = running.events  # both log to one place in this process
+        await running.start()
+        await running.ready()
+        yield Api(await running.connect(), running)
+        await running.stop()
+
+
+async def is_answered(api: Api, secret: str, status: int) -> None:
+    """Wait until a key is answered like that."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await api.status(secret) != status:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_key_of_one_is_good_at_the_other_until_it_is_revoked(api: Api, other: Api) -> None:
+    made = await api.make(key_alias="bob")
+    await is_answered(other, made["key"], 200)
+    await other.ask("POST", "/key/block", {"key": "bob"})
+    assert await other.status(made["key"]) == 401
+    await is_answered(api, made["key"], 401)
+    await api.ask("POST", "/key/delete", {"keys": ["bob"]})
+    await until(lambda: other.running.gateway.ring.by_alias("bob") is None)
+    actions = [one["action"] for one in (await other.ask("GET", "/audit"))["entries"]]
+    assert actions == ["delete", "block", "create"]
+
+
+async def test_a_name_is_given_once_whoever_gives_it(api: Api, other: Api) -> None:
+    await api.make(key_alias="bob")
+    error = await other.refused(400, "POST", "/key/generate", {"key_alias": "bob"})
+    assert error["code"] == "key_exists", "the store knows, though this gateway may not yet"
+
+
+async def test_usage_of_both_is_one(api: Api, other: Api) -> None:
+    made = await api.make()
+    await is_answered(other, made["key"], 200)
+    body = {"model": "llama", "messages": [{"role": "user", "content": "x"}]}
+    for one in (api, other, other):
+        await one.ask("POST", "/v1/chat/completions", body, key=made["key"])
+    await other.ask("GET", "/usage")  # has the other one write
+    (found,) = (await api.ask("GET", f"/usage?key={made['token']}"))["usage"]
+    assert found["requests"] == 3
