@@ -26,7 +26,7 @@ async def other(url: str, api: Api) -> AsyncIterator[Api]:
 async def is_answered(api: Api, secret: str, status: int) -> None:
     """Wait until a key is answered like that."""
     async with asyncio.timeout(PATIENCE_S):
-        while await api.status(secret) != status:
+        while await api.status(secret) != status:  # noqa: ASYNC110 - polled
             await asyncio.sleep(0.02)
 
 
