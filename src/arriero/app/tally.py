@@ -18,7 +18,7 @@ from hashlib import blake2b
 from typing import Final, Literal
 
 from arriero.core.roster import UNLIMITED
-from arriero.core.sharing import TallyFull
+from arriero.core.tally import TallyFull
 
 WORKERS_MAX: Final = 64
 ROWS_MAX: Final = 16_384
