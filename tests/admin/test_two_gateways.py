@@ -8,6 +8,7 @@ from tests.admin.conftest import Api
 from tests.server.client import PATIENCE_S
 from tests.server.running import Running, config, sim, until
 
+from arriero.app import keeper
 from arriero.config.settings import Secret, Store
 
 
@@ -46,6 +47,21 @@ async def test_a_name_is_given_once_whoever_gives_it(api: Api, other: Api) -> No
     await api.make(key_alias="bob")
     error = await other.refused(400, "POST", "/key/generate", {"key_alias": "bob"})
     assert error["code"] == "key_exists", "the store knows, though this gateway may not yet"
+
+
+async def test_a_script_may_ask_any_of_them(
+    api: Api, other: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "INTERVAL_S", 600.0)  # nobody looks by the way
+    made = await api.make(key_alias="bob")
+    assert (await other.ask("GET", "/key/info?key=bob"))["info"]["token_id"] == made["token"]
+    await other.ask("POST", "/key/update", {"key": made["key"], "rpm_limit": 1})
+    await api.ask("POST", "/key/update", {"key": made["key"], "tpm_limit": 2})
+    await other.ask("POST", "/key/update", {"key": "bob", "user_id": "ann"})
+    (shown,) = (await api.ask("GET", "/key/list?return_full_object=true"))["keys"]
+    assert (shown["rpm_limit"], shown["tpm_limit"], shown["user_id"]) == (1, 2, "ann")
+    await api.ask("POST", "/key/delete", {"keys": ["bob"]})
+    await other.refused(404, "GET", "/key/info?key=bob")
 
 
 async def test_usage_of_both_is_one(api: Api, other: Api) -> None:

@@ -31,7 +31,8 @@ from arriero.admin.usage import (
     requests,
     usage,
 )
-from arriero.base.errors import MethodNotAllowed, UnknownRoute
+from arriero.base.errors import MethodNotAllowed, StoreDown, UnknownRoute
+from arriero.core.keys import Key
 
 
 async def openapi(desk: Desk, asked: Asked[Nothing, Nothing]) -> dict[str, Any]:  # noqa: ARG001 - as all handlers
@@ -110,6 +111,7 @@ def _served(one: Endpoint, desk: Desk) -> Callable[[Request], Awaitable[Response
     async def serve(request: Request) -> Response:
         by = request.state.key
         check_access(by, one.access)
+        await _see(desk, by, one)
         asked = Asked(
             by,
             request.state.client,
@@ -124,6 +126,18 @@ def _served(one: Endpoint, desk: Desk) -> Callable[[Request], Awaitable[Response
         return Response(msgspec.json.encode(said), media_type="application/json")
 
     return serve
+
+
+async def _see(desk: Desk, by: Key, one: Endpoint) -> None:
+    """Look at the store first, for those who look at other keys than their own."""
+    if by.role == "user":
+        return
+    try:
+        await desk.look()
+    except StoreDown:
+        if one.access == "admin":
+            raise
+        # Keys can be shown as they were known last: that is also what they are served by.
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -36,6 +36,10 @@ class KeyStore(Protocol):
         """Forget a key. Raises StoreError."""
         ...
 
+    async def follow(self) -> None:
+        """Take over what other gateways changed until now. Raises StoreError."""
+        ...
+
     async def ask(self, question: Callable[[Store], T]) -> T:
         """Return what the store answers. Raises StoreError."""
         ...
@@ -63,6 +67,15 @@ class Desk:
     def stamp(self, by: Key) -> Stamp:
         """Return what a change that somebody makes now is signed with."""
         return Stamp(by.id, self._clock.unix_s())
+
+    async def look(self) -> None:
+        """See what other gateways changed until now, so that a script may ask any of them.
+
+        Without it a key that another one made a moment ago would not be there, and a change would
+        be made to what a key was before. Raises StoreDown.
+        """
+        with _told():
+            await self._store.follow()
 
     def find(self, reference: str, param: str = "key") -> Key:
         """Return the key of this secret, id or alias. Raises UnknownKey, BadRequest."""

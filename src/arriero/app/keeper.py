@@ -89,6 +89,19 @@ class Keeper:
         await self._thread.call(lambda store: store.remove_key(key_id, entry))
         self.ring.remove(key_id)
 
+    async def follow(self) -> None:
+        """Take over what others changed until now. Raises StoreError."""
+        seq = self._seq
+        news = await self._thread.call(lambda store: store.changes_since(seq))
+        if news.seq == seq:
+            return
+        for key in news.changed:
+            self.ring.put(key)
+        for key_id in news.removed:
+            self.ring.remove(key_id)
+        self.ring.expire(self._clock.unix_s())
+        self._seq = news.seq
+
     async def ask(self, question: Callable[[Store], T]) -> T:
         """Return what the store answers, with all usage until now in it. Raises StoreError."""
         self.hurry()
@@ -132,7 +145,7 @@ class Keeper:
             self.ring.expire(self._clock.unix_s())
             try:
                 await self._write_usage()
-                await self._follow()
+                await self.follow()
                 await self._prune(usage_days())
             except StoreError as error:
                 self._note_down(error)
@@ -146,18 +159,6 @@ class Keeper:
         except StoreError as error:
             _log.error("usage lost", extra={"requests": self._pending_count, "reason": str(error)})
         await self._thread.close()
-
-    async def _follow(self) -> None:
-        seq = self._seq
-        news = await self._thread.call(lambda store: store.changes_since(seq))
-        if news.seq == seq:
-            return
-        for key in news.changed:
-            self.ring.put(key)
-        for key_id in news.removed:
-            self.ring.remove(key_id)
-        self.ring.expire(self._clock.unix_s())
-        self._seq = news.seq
 
     async def _write_usage(self) -> None:
         while self._pending:
