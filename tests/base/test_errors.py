@@ -30,7 +30,9 @@ def test_every_error_stands_in_the_docstring_with_its_status() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_whose_fault_and_which_status_agree(kind: type[GatewayError]) -> None:
-    assert (kind.status < 500) is (kind.fault is Fault.CLIENT) is issubclass(kind, ClientError)
+    assert (kind.fault is Fault.CLIENT) is issubclass(kind, ClientError)
+    if kind.status != 429:  # said of limits that a client knows, and of a queue that is full
+        assert (kind.status < 500) is (kind.fault is Fault.CLIENT)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,6 +22,8 @@
     |   +-- BackendFailed           502
     |   +-- BackendTimeout          504
     +-- NoBackend                   503 nobody could even be asked
+    +-- QueueFull                   429 no room to wait for a slot
+    +-- QueueTimeout                503 waited for a slot until the deadline
     +-- Draining                    503 this gateway is stopping
     +-- NoStore                     501 keys and usage are kept nowhere
     +-- StoreDown                   503 the store cannot be asked now
