@@ -43,6 +43,16 @@ async def test_a_key_of_one_is_good_at_the_other_until_it_is_revoked(api: Api, o
     assert actions == ["delete", "block", "create"]
 
 
+async def test_a_key_can_be_used_anywhere_as_soon_as_it_is_made(
+    api: Api, other: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "INTERVAL_S", 600.0)  # nobody looks by the way
+    for _ in range(3):
+        made = await api.make()
+        assert await other.status(made["key"]) == 200
+    assert await other.status("sk-nobody-0123456789") == 401
+
+
 async def test_a_name_is_given_once_whoever_gives_it(api: Api, other: Api) -> None:
     await api.make(key_alias="bob")
     error = await other.refused(400, "POST", "/key/generate", {"key_alias": "bob"})

@@ -102,6 +102,15 @@ class Keeper:
         self.ring.expire(self._clock.unix_s())
         self._seq = news.seq
 
+    async def look(self) -> None:
+        """Take over what others changed until now, unless the store is away."""
+        if not self.is_up:
+            return
+        try:
+            await self.follow()
+        except StoreError as error:
+            self._note_down(error)
+
     async def ask(self, question: Callable[[Store], T]) -> T:
         """Return what the store answers, with all usage until now in it. Raises StoreError."""
         self.hurry()

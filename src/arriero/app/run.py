@@ -30,6 +30,7 @@ from arriero.fleet.prefill import Verifier
 from arriero.server.asgi import AppRunner
 from arriero.server.connection import ClientConnection
 from arriero.server.gateway import Gateway, Runtime
+from arriero.server.secondlook import SecondLook
 from arriero.telemetry import events, looplag
 from arriero.telemetry import sink as log_sink
 from arriero.telemetry.counters import Outside
@@ -96,6 +97,7 @@ class Service:
                 gateway.ring, gateway.on_settled = keeper.ring, keeper.take
                 keeper.hurry = gateway.count_settled
                 gateway.key_api = self._key_api(gateway, keeper)
+                gateway.second_look = SecondLook(keeper.look, self._spawn, self._clock)
                 gateway.counters.outside = _outside(keeper)
                 await keeper.restore(gateway.limiter)
             care = Care(self._spawn, self._clock, gateway)

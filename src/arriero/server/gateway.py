@@ -21,6 +21,7 @@ from arriero.fleet.pool import Pool
 from arriero.server.asgi import AppRunner
 from arriero.server.dispatch import Dispatcher
 from arriero.server.holds import Holds
+from arriero.server.secondlook import SecondLook
 from arriero.telemetry.accesslog import AccessLog
 from arriero.telemetry.metrics import Metrics
 from arriero.wire.openai_answer import encode_models
@@ -109,7 +110,8 @@ class Gateway:
     __slots__ = (
         "_settled", "access_log", "clock", "connections", "counters", "date_line", "dispatcher",
         "draining", "events", "hand_over", "holds", "ids", "key_api", "leftovers", "limiter",
-        "loader", "nudge", "on_settled", "queue", "ring", "runtime", "started_s", "verdicts",
+        "loader", "nudge", "on_settled", "queue", "ring", "runtime", "second_look",
+        "started_s", "verdicts",
     )  # fmt: skip
 
     def __init__(
@@ -141,6 +143,7 @@ class Gateway:
         self.holds = Holds()
         self.ring = KeyRing(b"")  # no keys; a store brings its own ring
         self.key_api: AppRunner | None = None  # where there is a store
+        self.second_look: SecondLook | None = None  # the same
         self.on_settled: Callable[[list[Record]], None] | None = None  # who writes usage down
         self.draining = False
         # Takes the file number of a connection that a process after this one may go on with.

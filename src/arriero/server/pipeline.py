@@ -9,7 +9,7 @@ byte of an answer has reached the client; but its rest may be asked for (`resume
 
 import msgspec
 
-from arriero.base.errors import GatewayError
+from arriero.base.errors import GatewayError, Unauthorized
 from arriero.core.access import authenticate, authorise, check_model
 from arriero.core.attempts import End
 from arriero.core.capabilities import adapt
@@ -57,7 +57,11 @@ class Admission(msgspec.Struct, frozen=True, eq=False):
 async def serve(exchange: Exchange) -> None:
     """Answer one request."""
     record = exchange.record
-    admission = _admission(exchange)
+    try:
+        admission = _admission(exchange)
+    except Unauthorized as refused:
+        await _look_again(exchange, refused)
+        admission = _admission(exchange)
     route, caller, key = admission.route, admission.caller, admission.key
     record.path = admission.path
     record.principal = caller.key
@@ -85,6 +89,15 @@ async def serve(exchange: Exchange) -> None:
         await _serve_stream(exchange, operation, wanted, tries)
     else:
         await _serve_whole(exchange, operation, wanted, tries)
+
+
+async def _look_again(exchange: Exchange, refused: Unauthorized) -> None:
+    """Wait until keys are known that were made elsewhere. Raises `refused` where that is no use."""
+    headers, looks = exchange.request.headers, exchange.gateway.second_look
+    has_key = b"authorization" in headers or b"x-api-key" in headers
+    if looks is None or not has_key or not looks.join(exchange):
+        raise refused
+    await exchange
 
 
 def _admission(exchange: Exchange) -> Admission:
