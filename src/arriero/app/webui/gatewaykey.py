@@ -12,6 +12,7 @@ from arriero.app.webui.api import OK, said
 from arriero.app.webui.trouble import Trouble
 
 MODELS_PATH = "/v1/models"
+NO_STORE = 501  # an arriero's that is given no place for keys
 
 
 class KeyApi(msgspec.Struct, frozen=True):
@@ -36,6 +37,10 @@ def ask_key_api(gateway: Endpoint, key: str) -> KeyApi:
         return KeyApi(ready=True)
     if exchange.status == 404:  # noqa: PLR2004 - not found
         return KeyApi(ready=False, reason="the gateway has no key API")
+    if exchange.status == NO_STORE:
+        return KeyApi(
+            ready=False, reason="the gateway has no key API while it has no store for keys"
+        )
     return KeyApi(ready=False, reason=f"the gateway makes no keys with this one ({said(exchange)})")
 
 
