@@ -32,8 +32,9 @@ os.execv(sys.executable, [sys.executable, "-m", "arriero", *sys.argv[2:]])
 class Supervisor:
     """Runs one gateway process at a time on one listening socket."""
 
-    def __init__(self, folder: Path, config: Path) -> None:
+    def __init__(self, folder: Path, config: Path, *options: str) -> None:
         self._config = config
+        self._options = options
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self._address = str(folder / "notify")
@@ -70,7 +71,7 @@ class Supervisor:
             "LISTEN_FDNAMES": ":".join(["gateway.socket", *["client"] * len(self._kept)]),
         }
         numbers = ",".join(str(file) for file in files)
-        command = ["-c", LAUNCHER, numbers, "serve", "--config", str(self._config)]
+        command = ["-c", LAUNCHER, numbers, "serve", "--config", str(self._config), *self._options]
         self._process = subprocess.Popen(
             [sys.executable, *command], pass_fds=files, env=environ, stdout=subprocess.DEVNULL
         )

@@ -7,6 +7,7 @@ from arriero.app.clock import SystemClock
 from arriero.base.ids import IdSource
 from arriero.config.settings import Config
 from arriero.core.fleet import Fleet
+from arriero.core.tally import SharedRoster
 from arriero.fleet.pool import Pool, Spawn
 from arriero.server.gateway import Gateway, Runtime
 from arriero.telemetry.accesslog import AccessLog
@@ -14,12 +15,20 @@ from arriero.telemetry.sink import Sink
 
 
 def build_runtime(
-    config: Config, clock: SystemClock, spawn: Spawn, previous: Runtime | None = None
+    config: Config,
+    clock: SystemClock,
+    spawn: Spawn,
+    previous: Runtime | None = None,
+    roster: SharedRoster | None = None,
 ) -> Runtime:
-    """Return a configuration ready to serve; unchanged backends keep state and connections."""
-    fleet = Fleet(
-        config.backends, config.models, config.routing, previous.fleet if previous else None
-    )
+    """Return a configuration ready to serve; unchanged backends keep state and connections.
+
+    `roster` is that of one of several workers. Raises TallyFull then.
+    """
+    before = previous.fleet if previous else None
+    fleet = Fleet(config.backends, config.models, config.routing, before, roster)
+    if roster is not None:
+        roster.follow(fleet.hosts.values())
     pools: dict[str, Pool] = {}
     for name, host in fleet.hosts.items():
         if previous is not None and previous.fleet.hosts.get(name) is host:

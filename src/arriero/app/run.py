@@ -21,9 +21,11 @@ from arriero.app.keyapi import build_key_api
 from arriero.app.notify import barrier, feed_watchdog, notify, reloading, watchdog_interval_s
 from arriero.app.sockets import Sockets, adopt, hand_over, inherited
 from arriero.app.tls import keep_fresh, load_context
+from arriero.app.worker import VARIABLE, Worker
 from arriero.config.problems import ConfigError
 from arriero.config.settings import Config
 from arriero.core.catalog import is_ready
+from arriero.core.tally import SharedRoster, TallyFull
 from arriero.fleet.care import Care
 from arriero.fleet.inventory import Inventory
 from arriero.fleet.prefill import Verifier
@@ -51,17 +53,19 @@ class Service:
         reload: Reload | None = None,
         sockets: Sockets | None = None,
         state: Path | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Prepare to serve `config`; `reload` reads it anew and raises what it raises.
 
         `sockets` are what a supervisor handed over; a listener among them replaces the address of
         the configuration. `state` is the folder for what outlives the process; without it and
-        without `store.url` there are no virtual keys.
+        without `store.url` there are no virtual keys. `worker` is its place among several.
         """
         self._config = config
         self._reload = reload
         self._sockets = sockets or Sockets()
         self._state = state
+        self._worker = worker
         self._announced = False
         self._clock = SystemClock()
         self._log = events.configure(config.log.level)
@@ -87,11 +91,11 @@ class Service:
         and StoreError.
         """
         config = self._config
-        sink = log_sink.open_sink(config.log.access)
+        sink = self._open_sink()
         keeper = None
         try:
             keeper = await open_keeper(config.store, self._state, self._clock)
-            runtime = build_runtime(config, self._clock, self._spawn)
+            runtime = build_runtime(config, self._clock, self._spawn, None, self._roster)
             gateway = self._gateway = build_gateway(runtime, self._clock, sink, self._log)
             if keeper is not None:
                 gateway.ring, gateway.on_settled = keeper.ring, keeper.take
@@ -121,6 +125,10 @@ class Service:
             if sink is not None:
                 sink.close()
 
+    def _open_sink(self) -> log_sink.Sink | None:
+        sink = log_sink.open_sink(self._config.log.access)
+        return sink if self._worker is None else self._worker.guard(sink)
+
     def _key_api(self, gateway: Gateway, keeper: Keeper) -> AppRunner:
         return AppRunner(
             lambda: build_key_api(keeper, self._clock, lambda: gateway.runtime.padded_master),
@@ -135,6 +143,10 @@ class Service:
         self._keep(self._sweep(gateway, care))
         self._keep(log_sink.run(gateway.access_log, config.log.flush_interval_s))
         self._keep(looplag.run(gateway.metrics, self._clock))
+        if self._worker is not None:
+            self._worker.listen(gateway.dispatcher)
+            self._keep(self._worker.pages.run(lambda: gateway.metrics.page()))  # noqa: PLW0108 - `metrics` counts what was settled
+            gateway.counters.combine = self._worker.pages.combine
         watchdog_s = watchdog_interval_s()
         if watchdog_s is not None:
             self._keep(feed_watchdog(watchdog_s))
@@ -152,6 +164,10 @@ class Service:
             self._keep(self._announce(gateway))
             await self._stop.wait()
         await self._drain(gateway, server)
+
+    @property
+    def _roster(self) -> SharedRoster | None:
+        return self._worker.roster if self._worker is not None else None
 
     def stop(self) -> None:
         """Begin the graceful end; a second call changes nothing."""
@@ -178,6 +194,8 @@ class Service:
         where: dict[str, Any] = {"sock": listener}
         if listener is None:
             where = {"host": settings.host, "port": settings.port, "reuse_address": True}
+            if self._worker is not None:
+                where |= {"port": self._worker.port, "reuse_port": True}
         return await asyncio.get_running_loop().create_server(
             lambda: ClientConnection(gateway),
             ssl=self._tls,
@@ -250,6 +268,8 @@ class Service:
             handlers[signal.SIGUSR1] = sink.reopen
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
+        # A supervisor starts its workers with these held back, until they can act on them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
         try:
             yield
         finally:
@@ -263,19 +283,18 @@ class Service:
         gateway = self.gateway
         reloading(self._clock.now_s())
         try:
-            config = self._reload()
-        except (ConfigError, OSError) as error:
+            self._swap(gateway, self._reload())
+        except (ConfigError, OSError, TallyFull) as error:
             self._log.error("reload refused", extra={"reason": str(error)})
             gateway.metrics.reloaded(ok=False)
         else:
-            self._swap(gateway, config)
             gateway.metrics.reloaded(ok=True)
         if self._announced:  # else no alias could be routed yet, and _announce will tell
             notify("READY=1")
 
     def _swap(self, gateway: Gateway, config: Config) -> None:
         previous = gateway.runtime
-        runtime = build_runtime(config, self._clock, self._spawn, previous)
+        runtime = build_runtime(config, self._clock, self._spawn, previous, self._roster)
         gateway.runtime = runtime
         gateway.queue.set_limits(config.queue)
         self._watch_backends(runtime, previous)
@@ -335,12 +354,14 @@ def _date_line(unix_s: float) -> bytes:
 def run(config: Config, reload: Reload | None = None, state: Path | None = None) -> None:
     """Serve `config` on a new event loop until SIGTERM or SIGINT.
 
-    Raises OSError, TlsUnusable and StoreError, as `Service.run`, and SocketsUnusable.
+    Raises OSError, TlsUnusable and StoreError, as `Service.run`, SocketsUnusable, and of a worker
+    of several ParentGone and TallyFull.
     """
-    sockets = inherited(os.environ)
+    worker = Worker.of(os.environ) if VARIABLE in os.environ else None
+    sockets = worker.sockets() if worker is not None else inherited(os.environ)
 
     async def main() -> None:
-        await Service(config, reload, sockets, state).run()
+        await Service(config, reload, sockets, state, worker).run()
 
     logging.captureWarnings(capture=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

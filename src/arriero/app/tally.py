@@ -221,7 +221,7 @@ class _Lock:
 
 def _part(
     whole: memoryview, begin: int, at: int, length: int, kind: Literal["i", "q"]
-) -> memoryview[int]:
+) -> "memoryview[int]":
     """Return one of the arrays of integers of a kind that lie behind each other."""
     size = (4 if kind == "i" else 8) * length
     return whole[begin + at * size : begin + (at + 1) * size].cast(kind)

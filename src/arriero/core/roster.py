@@ -52,7 +52,7 @@ class Station:
         self.model = group.model
         self.slots = slots
         self.running = 0
-        self.foreign = 0  # of these, how many are other workers' (core.sharing)
+        self.foreign = 0  # of these, how many are other workers' (core.tally)
         self.digest = ""  # of the weights on its disk
         self.breaker: Breaker | None = None  # made by the first failure; most never need one
         self.residency = Residency.UNKNOWN if host.kind == "ollama" else Residency.LOADED
@@ -193,7 +193,7 @@ class Host:
         self.kind = settings.kind
         self.roster = roster
         self.in_flight = 0
-        self.foreign = 0  # of these, how many are other workers' (core.sharing)
+        self.foreign = 0  # of these, how many are other workers' (core.tally)
         self.served = 0  # leases ever given
         self.last_turn = 0  # turn of the last lease: least recently used breaks ties
         self.version = ""
@@ -344,7 +344,7 @@ def slots_of(backend: Backend) -> int:
 
 
 class Claims(Protocol):
-    """What a gateway of several workers asks besides: see `core.sharing`."""
+    """What a gateway of several workers asks besides: see `core.tally`."""
 
     def claim(self, station: Station) -> bool:
         """Have a slot, for a lease that is taken at once; if not, the station is closed for now."""
@@ -373,7 +373,7 @@ class Roster:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.shared: Claims | None = None  # where several workers count together (core.sharing)
+        self.shared: Claims | None = None  # where several workers count together (core.tally)
         self.hosts: list[Host] = []  # by the position of their bits
         self.levels = [0]  # levels[n]: the hosts with n requests in flight
         self.available = 0  # the hosts whose breaker is closed

@@ -26,9 +26,15 @@ class Metrics(Counters):
         super().__init__(fleet_view)
         self._lines_dropped = lines_dropped
         self._queue_depths = queue_depths
+        self.combine: Callable[[bytes], bytes] | None = None  # with the pages of other workers
 
     def render(self) -> bytes:
-        """Return the page. The first call is slower by the import of prometheus-client."""
+        """Return the page of the gateway, whatever number of workers it has."""
+        page = self.page()
+        return page if self.combine is None else self.combine(page)
+
+    def page(self) -> bytes:
+        """Return this process's page; the first is slower by the import of prometheus-client."""
         from arriero.telemetry.exposition import (  # noqa: PLC0415 - 78 ms not paid at the start
             page,
         )
