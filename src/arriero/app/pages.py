@@ -14,7 +14,16 @@ from typing import Final
 INTERVAL_S: Final = 1.0
 _GONE: Final = "gone"
 # Facts that all workers know, each a little earlier or later than the others: the largest is told.
-_FACTS: Final = ("_state", "_installed", "_resident", "_info", "_up")
+_FACTS: Final = (
+    "_state",
+    "_installed",
+    "_resident",
+    "_info",
+    "_up",
+    "arriero_model_memory_bytes",
+    "process_max_fds",
+    "process_start_time_seconds",
+)
 
 
 class Pages:
