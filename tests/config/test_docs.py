@@ -29,6 +29,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "`queue`": settings.Queueing,
     "`access`": settings.Access,
     "`store`": settings.Store,
+    "`peers`": settings.Peers,
     "`log`": settings.Log,
 }
 # Required by the struct, and derived when a file does not give them.

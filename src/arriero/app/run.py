@@ -19,6 +19,7 @@ from arriero.app.clock import SystemClock
 from arriero.app.keeper import Keeper, open_keeper
 from arriero.app.keyapi import build_key_api
 from arriero.app.notify import barrier, feed_watchdog, notify, reloading, watchdog_interval_s
+from arriero.app.peers import open_link
 from arriero.app.sockets import Sockets, adopt, hand_over, inherited
 from arriero.app.tls import keep_fresh, load_context
 from arriero.app.worker import VARIABLE, Worker
@@ -29,6 +30,7 @@ from arriero.core.tally import SharedRoster, TallyFull
 from arriero.fleet.care import Care
 from arriero.fleet.inventory import Inventory
 from arriero.fleet.prefill import Verifier
+from arriero.peers.link import Link
 from arriero.server.asgi import AppRunner
 from arriero.server.connection import ClientConnection
 from arriero.server.gateway import Gateway, Runtime
@@ -88,11 +90,11 @@ class Service:
         """Serve until `stop`; being cancelled ends it at once.
 
         Raises OSError if the address cannot be had or the access log not be opened, TlsUnusable,
-        and StoreError.
+        StoreError and PeersUnusable.
         """
         config = self._config
         sink = self._open_sink()
-        keeper = None
+        keeper = link = None
         try:
             keeper = await open_keeper(config.store, self._state, self._clock)
             runtime = build_runtime(config, self._clock, self._spawn, None, self._roster)
@@ -102,8 +104,9 @@ class Service:
                 keeper.hurry = gateway.count_settled
                 gateway.key_api = self._key_api(gateway, keeper)
                 gateway.second_look = SecondLook(keeper.look, self._spawn, self._clock)
-                gateway.counters.outside = _outside(keeper)
                 await keeper.restore(gateway.limiter)
+            link = gateway.peers = open_link(config.peers, gateway, self._clock)
+            gateway.counters.outside = _outside(keeper, link)
             care = Care(self._spawn, self._clock, gateway)
             gateway.loader = care.loader
             # Before there are tasks: an error of theirs would come out of the group in a group.
@@ -111,8 +114,7 @@ class Service:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 try:
-                    if keeper is not None:
-                        self._keep(keeper.run(lambda: gateway.runtime.config.store.usage_days))
+                    await self._keep_in_touch(gateway, keeper)
                     await self._serve(gateway, care, server, sink)
                 finally:
                     care.stop()
@@ -120,6 +122,8 @@ class Service:
                     for task in self._tasks:
                         task.cancel()
         finally:
+            if link is not None:
+                await link.close()
             if keeper is not None:
                 await keeper.close()
             if sink is not None:
@@ -128,6 +132,14 @@ class Service:
     def _open_sink(self) -> log_sink.Sink | None:
         sink = log_sink.open_sink(self._config.log.access)
         return sink if self._worker is None else self._worker.guard(sink)
+
+    async def _keep_in_touch(self, gateway: Gateway, keeper: Keeper | None) -> None:
+        """Follow the store and the other gateways, where there are any."""
+        if keeper is not None:
+            self._keep(keeper.run(lambda: gateway.runtime.config.store.usage_days))
+        if gateway.peers is not None:
+            await gateway.peers.begin()
+            self._keep(gateway.peers.run())
 
     def _key_api(self, gateway: Gateway, keeper: Keeper) -> AppRunner:
         return AppRunner(
@@ -342,8 +354,13 @@ class Service:
         gateway.count_settled()  # before the log's last lines are written
 
 
-def _outside(keeper: Keeper) -> Callable[[], Outside]:
-    return lambda: Outside(store_up=keeper.is_up, usage_dropped=keeper.dropped)
+def _outside(keeper: Keeper | None, link: Link | None) -> Callable[[], Outside]:
+    return lambda: Outside(
+        store_up=keeper.is_up if keeper else None,
+        usage_dropped=keeper.dropped if keeper else 0,
+        peers_up=link.is_up if link else None,
+        peers=link.others if link else 0,
+    )
 
 
 def _date_line(unix_s: float) -> bytes:
@@ -354,8 +371,8 @@ def _date_line(unix_s: float) -> bytes:
 def run(config: Config, reload: Reload | None = None, state: Path | None = None) -> None:
     """Serve `config` on a new event loop until SIGTERM or SIGINT.
 
-    Raises OSError, TlsUnusable and StoreError, as `Service.run`, SocketsUnusable, and of a worker
-    of several ParentGone and TallyFull.
+    Raises what `Service.run` does, SocketsUnusable, and of a worker of several ParentGone and
+    TallyFull.
     """
     worker = Worker.of(os.environ) if VARIABLE in os.environ else None
     sockets = worker.sockets() if worker is not None else inherited(os.environ)

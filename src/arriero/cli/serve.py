@@ -20,6 +20,7 @@ from arriero.cli.access import fail
 from arriero.config.problems import ConfigError
 from arriero.config.settings import Config
 from arriero.core.tally import TallyFull
+from arriero.peers.port import PeersUnusable
 from arriero.store.port import StoreError
 
 
@@ -87,6 +88,8 @@ def _told(first: Config) -> Iterator[None]:
         fail(f"cannot use the store: {error}", error.hint, code=1)
     except TallyFull as error:
         fail(f"cannot serve with several workers: {error}", "--workers 1", code=1)
+    except PeersUnusable as error:
+        fail(f"cannot meet other gateways: {error}", error.hint, code=1)
     except OSError as error:
         if error.filename is not None:  # only the access log is opened by its name
             fail(f"cannot write the access log: {error}", "log.access, or its folder", code=1)

@@ -255,6 +255,17 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     usage_days: Count = 90
 
 
+class Peers(msgspec.Struct, frozen=True, kw_only=True):
+    """Where several gateways meet; without `url`, this one is alone.
+
+    Gateways with the same `prefix` on the same server belong together.
+    """
+
+    url: Secret | None = None
+    prefix: BackendName = "arriero"
+    timeout_s: Seconds = 0.25
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """The access log: `access` is `stdout`, `stderr`, `off` or a file's path."""
 
@@ -273,5 +284,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     queue: Queueing = Queueing()
     access: Access = Access()
     store: Store = Store()
+    peers: Peers = Peers()
     log: Log = Log()
     digest: str = ""

@@ -22,17 +22,20 @@ import msgspec
 from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.config.settings import Limits
 from arriero.core.keys import Key
+from arriero.core.shares import Claim, Share, Sharing
 
 WINDOW_S = 60
+SHARED_WAIT_S = 0.1  # what another gateway does not use of its share is back by then
 _MONTH_CHARS = len("YYYY-MM")
 
 
 class Window:
-    """What was used in the last minute."""
+    """What was used in the last minute; with a `share`, of a limit of several gateways."""
 
-    __slots__ = ("_buckets", "total")
+    __slots__ = ("_buckets", "share", "total")
 
     def __init__(self) -> None:
+        self.share: Share | None = None
         self._buckets: deque[list[int]] = deque()  # [second, amount], the oldest first
         self.total = 0
 
@@ -50,10 +53,14 @@ class Window:
         else:
             buckets.append([second, amount])
         self.total += amount
+        if self.share is not None and self.share.live:
+            self.share.take(amount)
 
     def correct(self, at_s: float, more: int) -> None:
         """Count more or less for what was counted at `at_s`, if that is not over yet."""
         second = int(at_s)
+        if self.share is not None and self.share.live and more:
+            self.share.correct(at_s, more)
         for bucket in reversed(self._buckets):
             if bucket[0] == second:
                 bucket[1] += more
@@ -62,6 +69,12 @@ class Window:
 
     def wait_s(self, now_s: float, amount: int, limit: int) -> float:
         """Return how long until `amount` more fits; 0.0: it does now."""
+        if self.share is not None and self.share.live:
+            return 0.0 if self.share.left >= amount else max(self.share.wait_s, SHARED_WAIT_S)
+        return self.empty_s(now_s, amount, limit)
+
+    def empty_s(self, now_s: float, amount: int, limit: int) -> float:
+        """Return the same, going by what was used here alone."""
         over = self.total + amount - limit
         if over <= 0:
             return 0.0
@@ -70,6 +83,16 @@ class Window:
             if over <= 0:
                 return second + 1 + WINDOW_S - now_s
         return WINDOW_S + 1.0
+
+    @property
+    def used(self) -> int:
+        """What all gateways used, as far as is known."""
+        share = self.share
+        return self.total if share is None else self.total + share.others
+
+    def buckets(self) -> list[tuple[int, int]]:
+        """Return what was used, by seconds."""
+        return [(second, amount) for second, amount in self._buckets]
 
 
 class Meter:
@@ -154,10 +177,11 @@ class Reservation(msgspec.Struct, eq=False):
 class Limiter:
     """The meters of all subjects that were met and have limits."""
 
-    __slots__ = ("_meters",)
+    __slots__ = ("_meters", "sharing")
 
     def __init__(self) -> None:
         self._meters: dict[tuple[str, str], Meter] = {}
+        self.sharing: Sharing | None = None  # where there are several gateways
 
     def subjects(self, key: Key, alias: str, of_model: Limits | None) -> tuple[Subject, ...]:
         """Return who must let a request in; nobody in most cases."""
@@ -175,6 +199,8 @@ class Limiter:
         meter = self._meters.get(place)
         if meter is None:
             meter = self._meters[place] = Meter()
+        if self.sharing is not None:
+            _share(self.sharing, meter, place, limits)
         return Subject(name, limits, meter)
 
     def restore(self, place: tuple[str, str], day: str, day_tokens: int, month_tokens: int) -> None:
@@ -191,8 +217,56 @@ class Limiter:
             meter.tokens.expire(now_s)
             if not (
                 meter.running or meter.requests.total or meter.tokens.total or meter.month_tokens
-            ):
+            ) and (self.sharing is None or _forget_shares(self.sharing, meter)):
                 del self._meters[place]
+
+    def claims_afresh(self, now_s: float) -> list[tuple[Share, Claim]]:
+        """Return what tells everything that was used here in the last minute."""
+        found = []
+        for meter in self._meters.values():
+            for window in (meter.requests, meter.tokens):
+                if window.share is not None:
+                    window.expire(now_s)
+                    found.append((window.share, window.share.afresh(window.buckets())))
+        return found
+
+
+def _forget_shares(sharing: Sharing, meter: Meter) -> bool:
+    """Forget a meter's shares, unless a request may be waiting for one; it would count nowhere."""
+    shares = [window.share for window in (meter.requests, meter.tokens) if window.share is not None]
+    if any(share in sharing.active for share in shares):
+        return False
+    for share in shares:
+        sharing.forget(share.name)
+    return True
+
+
+def _share(sharing: Sharing, meter: Meter, place: tuple[str, str], limits: Limits) -> None:
+    """Hold a meter to limits that other gateways count on, too."""
+    name = "\0".join(place)
+    for window, limit, kind in (
+        (meter.requests, limits.requests_per_minute, "requests"),
+        (meter.tokens, limits.tokens_per_minute, "tokens"),
+    ):
+        if limit is None:
+            window.share = None
+        elif window.share is None or window.share.limit != limit:
+            window.share = sharing.share(f"{kind}\0{name}", limit)
+
+
+def lacking(subjects: tuple[Subject, ...], tokens: int) -> bool:
+    """Note what a request lacks of shares; False: it lacks nothing."""
+    found = False
+    for subject in subjects:
+        for window, used in ((subject.meter.requests, 1), (subject.meter.tokens, tokens)):
+            share = window.share
+            if share is None or not share.live:
+                continue
+            amount = min(used, share.limit)
+            if share.left < amount:
+                share.want(amount)
+                found = True
+    return found
 
 
 def admit(subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: float) -> Reservation:
@@ -246,9 +320,9 @@ def headers(reservation: Reservation, now_s: float) -> list[tuple[str, str]]:
             if limit is None:
                 continue
             window: Window = getattr(subject.meter, what)
-            left = max(limit - window.total, 0)
+            left = max(limit - window.used, 0)
             if closest is None or left < closest[0]:
-                closest = (left, limit, window.wait_s(now_s, limit, limit))
+                closest = (left, limit, window.empty_s(now_s, limit, limit))
         if closest is not None:
             left, limit, reset_s = closest
             told += [

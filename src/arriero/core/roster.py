@@ -43,7 +43,8 @@ class Station:
 
     __slots__ = (
         "answered_s", "breaker", "digest", "evicted_s", "evictions", "foreign", "group", "host",
-        "loading_s", "model", "probed_s", "probes", "residency", "running", "slots",
+        "loading_s", "model", "others", "own", "probed_s", "probes", "residency", "room", "running",
+        "slots",
     )  # fmt: skip
 
     def __init__(self, host: "Host", group: Group, slots: int) -> None:
@@ -51,6 +52,9 @@ class Station:
         self.group = group
         self.model = group.model
         self.slots = slots
+        self.room = slots  # what of them this gateway may take
+        self.own = slots  # what of them is its own, whatever other gateways use
+        self.others = 0  # what those use
         self.running = 0
         self.foreign = 0  # of these, how many are other workers' (core.tally)
         self.digest = ""  # of the weights on its disk
@@ -142,12 +146,24 @@ class Station:
         """Write anew whether a slot is free; a host that has just come back has fewer."""
         host = self.host
         held = host.ramp is not None and host.in_flight >= host.ramp.allowed()
-        self.group.set_free(host.bit, free=self.running < self.slots and not held)
+        self.group.set_free(host.bit, free=self.running < self.room and not held)
 
     def set_slots(self, slots: int) -> None:
         """Change the slots, as a reload does; requests beyond them finish first."""
-        self.slots = slots
+        self.slots = self.own = slots  # until the other gateways are heard again
+        self.set_others(self.others, slots)
+
+    def set_others(self, others: int, own: int) -> None:
+        """Note what other gateways use, and what is this one's own in any case."""
+        self.others, self.own = others, own
+        room = max(self.slots - others, own)
+        if room == self.room:
+            return
+        more = room > self.room
+        self.room = room
         self.refresh_free()
+        if more and self.free and self.host.roster.on_vacant is not None:
+            self.host.roster.on_vacant(self)
 
     @property
     def free(self) -> bool:
@@ -184,7 +200,8 @@ class Host:
 
     __slots__ = (
         "_installed", "_resident", "_routing", "bit", "breaker", "foreign", "in_flight", "kind",
-        "last_turn", "name", "ramp", "roster", "served", "settings", "stations", "version",
+        "last_turn", "name", "others", "ramp", "roster", "served", "settings", "stations",
+        "version",
     )  # fmt: skip
 
     def __init__(self, settings: Backend, routing: Routing, roster: "Roster") -> None:
@@ -194,6 +211,7 @@ class Host:
         self.roster = roster
         self.in_flight = 0
         self.foreign = 0  # of these, how many are other workers' (core.tally)
+        self.others = 0  # requests of other gateways, besides
         self.served = 0  # leases ever given
         self.last_turn = 0  # turn of the last lease: least recently used breaks ties
         self.version = ""
@@ -375,7 +393,7 @@ class Roster:
     def __init__(self) -> None:
         self.shared: Claims | None = None  # where several workers count together (core.tally)
         self.hosts: list[Host] = []  # by the position of their bits
-        self.levels = [0]  # levels[n]: the hosts with n requests in flight
+        self.levels = [0]  # levels[n]: the hosts with n requests in flight, also of other gateways
         self.available = 0  # the hosts whose breaker is closed
         self.withheld = 0  # the others
         self.groups: dict[str, Group] = {}
@@ -422,16 +440,16 @@ class Roster:
     def occupy(self, station: Station) -> None:
         """Count one more request; only a lease does this."""
         host, levels = station.host, self.levels
-        bit, in_flight = host.bit, host.in_flight
-        levels[in_flight] ^= bit
-        in_flight += 1
-        host.in_flight = in_flight
-        if in_flight < len(levels):
-            levels[in_flight] ^= bit
+        bit, level = host.bit, host.in_flight + host.others
+        levels[level] ^= bit
+        level += 1
+        host.in_flight += 1
+        if level < len(levels):
+            levels[level] ^= bit
         else:
             levels.append(bit)
         station.running += 1
-        if station.running == station.slots:
+        if station.running == station.room:
             station.group.set_free(bit, free=False)
         if host.ramp is not None:
             host.look_at_ramp()
@@ -439,18 +457,28 @@ class Roster:
     def vacate(self, station: Station) -> None:
         """Count one request less; only a lease does this."""
         host, levels = station.host, self.levels
-        bit, in_flight = host.bit, host.in_flight
-        levels[in_flight] ^= bit
-        in_flight -= 1
-        host.in_flight = in_flight
-        levels[in_flight] ^= bit
-        if station.running == station.slots:
+        bit, level = host.bit, host.in_flight + host.others
+        levels[level] ^= bit
+        levels[level - 1] ^= bit
+        host.in_flight -= 1
+        if station.running == station.room:
             station.group.set_free(bit, free=True)
         station.running -= 1
         if host.ramp is not None:
             host.look_at_ramp()
         if self.on_vacant is not None:
             self.on_vacant(station)
+
+    def set_others(self, host: Host, others: int) -> None:
+        """Note how many requests of other gateways a host has."""
+        if others == host.others:
+            return
+        levels, bit = self.levels, host.bit
+        levels[host.in_flight + host.others] ^= bit
+        host.others = others
+        level = host.in_flight + others
+        levels += [0] * (level + 1 - len(levels))
+        levels[level] ^= bit
 
     def hosts_of(self, mask: int) -> list[Host]:
         """Return the hosts of a mask, in the order of their bits."""

@@ -169,11 +169,12 @@ class SharedRoster(Roster):
         if not more:
             return
         host, levels = station.host, self.levels
-        levels[host.in_flight] ^= host.bit
+        levels[host.in_flight + host.others] ^= host.bit
         host.in_flight += more
         host.foreign += more
-        levels.extend([0] * (host.in_flight + 1 - len(levels)))
-        levels[host.in_flight] ^= host.bit
+        level = host.in_flight + host.others
+        levels.extend([0] * (level + 1 - len(levels)))
+        levels[level] ^= host.bit
         station.running += more
         station.foreign += more
         if station not in self._refused:

@@ -18,6 +18,7 @@ from arriero.core.record import Record
 from arriero.fleet.connection import UpstreamConnection
 from arriero.fleet.loader import Loader
 from arriero.fleet.pool import Pool
+from arriero.peers.link import Link
 from arriero.server.asgi import AppRunner
 from arriero.server.dispatch import Dispatcher
 from arriero.server.holds import Holds
@@ -110,7 +111,7 @@ class Gateway:
     __slots__ = (
         "_settled", "access_log", "clock", "connections", "counters", "date_line", "dispatcher",
         "draining", "events", "hand_over", "holds", "ids", "key_api", "leftovers", "limiter",
-        "loader", "nudge", "on_settled", "queue", "ring", "runtime", "second_look",
+        "loader", "nudge", "on_settled", "peers", "queue", "ring", "runtime", "second_look",
         "started_s", "verdicts",
     )  # fmt: skip
 
@@ -139,6 +140,7 @@ class Gateway:
         # Has the template of a target verified whose model is loaded.
         self.nudge: Callable[[Alias, Target], None] = lambda _alias, _target: None
         self.loader: Loader | None = None  # while there is somebody to run its loads
+        self.peers: Link | None = None  # where there are several gateways
         self.limiter = Limiter()
         self.holds = Holds()
         self.ring = KeyRing(b"")  # no keys; a store brings its own ring

@@ -4,7 +4,8 @@ from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.core.ask import Ask
 from arriero.core.fleet import Alias
 from arriero.core.keys import Key
-from arriero.core.limits import admit, headers
+from arriero.core.limits import admit, headers, lacking
+from arriero.peers.link import Link
 from arriero.server.exchange import Exchange
 from arriero.server.holds import Held
 
@@ -17,8 +18,10 @@ async def reserve(exchange: Exchange, key: Key, alias: Alias, ask: Ask) -> None:
     gateway = exchange.gateway
     holds, clock = gateway.holds, gateway.clock
     subjects = gateway.limiter.subjects(key, alias.name, alias.settings.limits)
-    now_s = clock.now_s()
     tokens = ask.prompt_tokens + ask.output_tokens
+    if gateway.peers is not None and lacking(subjects, tokens):
+        await _claimed(exchange, gateway.peers)
+    now_s = clock.now_s()
     try:
         reservation = admit(subjects, tokens, now_s, clock.unix_s())
     except (RateLimited, BudgetExceeded) as refused:
@@ -38,3 +41,39 @@ async def reserve(exchange: Exchange, key: Key, alias: Alias, ask: Ask) -> None:
         finally:
             exchange.ongoing = None
             exchange.record.queue_s += clock.now_s() - now_s
+
+
+class Claiming:
+    """What an exchange is doing while its gateway asks for shares of limits."""
+
+    __slots__ = ("_exchange", "_link")
+
+    def __init__(self, link: Link, exchange: Exchange) -> None:
+        self._link = link
+        self._exchange = exchange
+
+    def go_on(self) -> None:
+        """The answer has come, or there is nobody to ask."""
+        self._exchange.resume(None)
+
+    def sweep(self, now_s: float) -> None:
+        """The link has its own deadline."""
+
+    def pause(self) -> None:
+        """Nothing arrives while it waits."""
+
+    def unpause(self, now_s: float) -> None:
+        """Nothing was held back."""
+
+    def cancel(self) -> None:
+        """The client is gone, or the request's time is over."""
+        self._link.leave(self.go_on)
+
+
+async def _claimed(exchange: Exchange, link: Link) -> None:
+    claiming = exchange.ongoing = Claiming(link, exchange)
+    link.wait(claiming.go_on)
+    try:
+        await exchange
+    finally:
+        exchange.ongoing = None

@@ -57,6 +57,8 @@ def _readiness(gateway: Gateway, *, ready: bool) -> bytes:
     outside = gateway.counters.outside()
     if outside.store_up is False:
         told["store"] = "unavailable"
+    if outside.peers_up is False:
+        told["peers"] = "unavailable"
     return msgspec.json.encode(told)
 
 

@@ -91,6 +91,8 @@ class Outside(msgspec.Struct, frozen=True):
 
     store_up: bool | None = None
     usage_dropped: int = 0  # requests whose usage was not written down
+    peers_up: bool | None = None
+    peers: int = 0  # other gateways that are there
 
 
 class Counters:

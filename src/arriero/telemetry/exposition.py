@@ -302,6 +302,14 @@ def _outside(outside: Outside) -> Iterator[Metric]:
         "Requests whose usage was not written down.",
         value=outside.usage_dropped,
     )
+    peers_up = GaugeMetricFamily(
+        "arriero_peers_up", "1 while limits and counts are those of all gateways.", labels=()
+    )
+    peers = GaugeMetricFamily("arriero_peers", "Other gateways that are there.", labels=())
+    if outside.peers_up is not None:
+        peers_up.add_metric((), outside.peers_up)
+        peers.add_metric((), outside.peers)
+    yield from (peers_up, peers)
 
 
 def _table(table: Table, name: str, text: str, labels: tuple[str, ...]) -> Metric:

@@ -1,0 +1,1 @@
+"""What several gateways tell each other while they serve: limits and requests in flight."""

@@ -1,0 +1,156 @@
+"""Keeps a gateway in touch with the others: ten times a second, and when somebody lacks a share.
+
+Requests that lack one are gathered while an exchange is under way and go into the next one, so
+that there is never more than one, however many wait. When the place where the gateways meet is
+away, everybody goes on by what is known here, and the link tries again twice a second.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from arriero.base.clock import Clock
+from arriero.core.limits import Limiter
+from arriero.core.others import State
+from arriero.core.shares import Claim, Share, Sharing
+from arriero.peers.port import Board, Heard, PeersUnavailable
+
+TICK_S = 0.1
+RETRY_S = 0.5
+CLAIMS_MAX = 256  # in one exchange, which stops the server for everybody
+
+_log = logging.getLogger("arriero.peers")
+
+
+class Link:
+    """A board at work."""
+
+    def __init__(
+        self,
+        board: Board,
+        clock: Clock,
+        limiter: Limiter,
+        state: Callable[[], State],
+        hear: Callable[[list[State], int, float], None],
+    ) -> None:
+        """Tell `state`, and `hear` the others' states, this gateway's rank among them, the time."""
+        self._board = board
+        self._clock = clock
+        self._limiter = limiter
+        self._state = state
+        self._hear = hear
+        self._waiting: dict[Callable[[], None], None] = {}
+        self._wanted = asyncio.Event()
+        self._told_down = False
+        self._tick_s = 0.0  # when the next is due
+        self.sharing = Sharing()
+        limiter.sharing = self.sharing
+        self.others = 0  # gateways besides this one
+
+    @property
+    def is_up(self) -> bool:
+        """Whether limits and counts are common now."""
+        return self.sharing.live
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Call back when what was claimed of shares has been answered, or cannot be."""
+        self._waiting[go_on] = None
+        self._wanted.set()
+
+    def leave(self, go_on: Callable[[], None]) -> None:
+        """Call back no more."""
+        self._waiting.pop(go_on, None)
+
+    async def begin(self) -> None:
+        """Meet the others for the first time, if they can be reached."""
+        await self._turn(tick=True)
+
+    async def run(self) -> None:
+        """Keep in touch until cancelled.
+
+        redis-py swallows a cancellation that comes at the end of a command, so it is asked for.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        while not task.cancelling():
+            tick = True
+            if self.is_up:
+                tick = await self._until_wanted()
+            else:
+                await asyncio.sleep(RETRY_S)
+            await self._turn(tick=tick)
+
+    async def close(self) -> None:
+        """Tell the others, if they can be reached, that this gateway is gone."""
+        with contextlib.suppress(PeersUnavailable):  # they will notice within a second
+            await self._board.close()
+
+    async def _until_wanted(self) -> bool:
+        """Wait for the next tick, or until somebody lacks something; return whether it is a tick.
+
+        Ticks also come when somebody always does.
+        """
+        left_s = self._tick_s - self._clock.now_s()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(left_s, 0.0)):
+                await self._wanted.wait()
+        now_s = self._clock.now_s()
+        if now_s < self._tick_s:
+            return False
+        self._tick_s = now_s + TICK_S
+        return True
+
+    async def _turn(self, *, tick: bool) -> None:
+        self._wanted.clear()
+        waiting, self._waiting = self._waiting, {}
+        try:
+            await self._exchange(tick=tick)
+        except PeersUnavailable as error:
+            self._lose(str(error))
+            waiting |= self._waiting  # those who came meanwhile wait for nothing more
+            self._waiting = {}
+        for go_on in waiting:
+            go_on()
+
+    async def _exchange(self, *, tick: bool) -> None:
+        sharing = self.sharing
+        state = msgspec.json.encode(self._state()).decode()
+        if sharing.live:
+            claims = [(share, share.claim(tick=tick)) for share in sharing.active]
+        else:
+            await self._ask([], state)  # what was used is told by the seconds of the clock there
+            claims = self._limiter.claims_afresh(self._clock.now_s())
+        heard = await self._ask(claims[:CLAIMS_MAX], state)
+        for start in range(CLAIMS_MAX, len(claims), CLAIMS_MAX):
+            await self._ask(claims[start : start + CLAIMS_MAX], state)
+        sharing.rest()
+        if not sharing.live:
+            sharing.live = True
+            self._told_down = False
+            _log.info("peers available", extra={"others": len(heard.others)})
+        self._take_over(heard)
+
+    async def _ask(self, claims: Sequence[tuple[Share, Claim]], state: str) -> Heard:
+        names = [share.name for share, _ in claims]
+        heard = await self._board.exchange(names, [claim for _, claim in claims], state)
+        self.sharing.offset_s = heard.now_s - self._clock.now_s()
+        for (share, _), grant in zip(claims, heard.grants, strict=True):
+            share.take_over(grant, int(heard.now_s))
+        return heard
+
+    def _take_over(self, heard: Heard) -> None:
+        self.others = len(heard.others)
+        states = [msgspec.json.decode(state, type=State) for _, state in heard.others]
+        rank = sum(name < self._board.name for name, _ in heard.others)
+        self._hear(states, rank, heard.now_s)
+
+    def _lose(self, reason: str) -> None:
+        self.sharing.lose()
+        self.others = 0
+        self._hear([], 0, 0.0)
+        if not self._told_down:
+            self._told_down = True
+            _log.error("peers unavailable: serving by what is known here", extra={"reason": reason})

@@ -1,0 +1,42 @@
+"""What a gateway asks of the place where all gateways meet, whatever keeps it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from arriero.core.shares import Claim, Grant
+
+
+class PeersUnavailable(Exception):
+    """The place cannot be reached or used now."""
+
+
+class PeersUnusable(Exception):
+    """The gateway cannot even try to reach the place; `hint` is the way out."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Heard(msgspec.Struct, frozen=True, array_like=True):
+    """What is known there: its clock (Unix seconds), grants, and the others' names and states."""
+
+    now_s: float
+    grants: list[Grant]
+    others: list[tuple[str, str]]
+
+
+class Board(Protocol):
+    """The place. One question is asked at a time; all raise PeersUnavailable."""
+
+    name: str  # of this gateway, different at each
+
+    async def exchange(self, names: Sequence[str], claims: Sequence[Claim], state: str) -> Heard:
+        """Tell this gateway's state, which counts for a second, and claim of the limits named."""
+        ...
+
+    async def close(self) -> None:
+        """Take this gateway's state away, and let go."""
+        ...
