@@ -1,10 +1,13 @@
 """Two gateways place requests on one fleet as one would."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 
+import msgspec
 import pytest
 from tests.integration.arena import KEY, Running, eventually, serving, settings, sim
+from tests.peers.asking import say
 from tests.peers.test_shared_limits import shared
 from tests.peers.valkey import Valkey
 from tests.server.client import Client, chat, request
@@ -84,3 +87,17 @@ async def test_what_a_gateway_had_is_forgotten_when_it_or_valkey_is_gone(valkey:
             await client.close()
         await eventually(lambda: one.gateway.counters.outside().peers == 0, "alone")
         assert seen(one) == 0
+
+
+async def test_a_gateway_that_speaks_otherwise_is_not_listened_to(valkey: Valkey) -> None:
+    async with sim() as host, serving(shared(settings(host), valkey)) as gateway:
+        outside = gateway.gateway.counters.outside
+        assert outside().peers_up is True
+        now_s = time.time() + 3600  # does not age while the test runs
+        with valkey.client() as client:
+            stranger = msgspec.msgpack.encode((now_s, "not JSON"))
+            client.hset("{arriero}:gateways", "stranger", stranger)
+            await eventually(lambda: outside().peers_up is False, "by itself")
+            assert await say(gateway) == 200
+            client.hdel("{arriero}:gateways", "stranger")
+        await eventually(lambda: outside().peers_up is True, "together")

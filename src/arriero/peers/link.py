@@ -127,11 +127,11 @@ class Link:
         for start in range(CLAIMS_MAX, len(claims), CLAIMS_MAX):
             await self._ask(claims[start : start + CLAIMS_MAX], state)
         sharing.rest()
+        self._take_over(heard)
         if not sharing.live:
             sharing.live = True
             self._told_down = False
             _log.info("peers available", extra={"others": len(heard.others)})
-        self._take_over(heard)
 
     async def _ask(self, claims: Sequence[tuple[Share, Claim]], state: str) -> Heard:
         names = [share.name for share, _ in claims]
@@ -142,8 +142,11 @@ class Link:
         return heard
 
     def _take_over(self, heard: Heard) -> None:
+        try:
+            states = [msgspec.json.decode(state, type=State) for _, state in heard.others]
+        except msgspec.DecodeError as error:
+            raise PeersUnavailable("another gateway says what is not understood here") from error
         self.others = len(heard.others)
-        states = [msgspec.json.decode(state, type=State) for _, state in heard.others]
         rank = sum(name < self._board.name for name, _ in heard.others)
         self._hear(states, rank, heard.now_s)
 

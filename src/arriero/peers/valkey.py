@@ -109,7 +109,10 @@ class ValkeyBoard:
             told = await self._script(keys=keys, args=[self.name, state, asked])
         except (RedisError, OSError) as error:
             raise PeersUnavailable(type(error).__name__) from error
-        return msgspec.msgpack.decode(told, type=Heard)
+        try:
+            return msgspec.msgpack.decode(told, type=Heard)
+        except msgspec.DecodeError as error:
+            raise PeersUnavailable("an answer that is none of ours") from error
 
     async def close(self) -> None:
         """Say that this gateway is gone, and disconnect. Raises PeersUnavailable."""
