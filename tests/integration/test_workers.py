@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import select
 import signal
 import socket
 import subprocess
@@ -218,3 +220,24 @@ def test_keys_and_workers_do_not_go_together_yet(config: Path, tmp_path: Path) -
     words = refused(serve(config, "--workers", "2", "--state-directory", str(tmp_path)), 2)
     assert KEY not in words
     assert "--workers 1" in words
+
+
+def test_what_keeps_a_worker_from_serving_ends_all(config: Path, tmp_path: Path) -> None:
+    document = json.loads(config.read_bytes())
+    files = {"certificate": str(tmp_path / "tls.crt"), "key": str(tmp_path / "tls.key")}
+    config.write_text(json.dumps(document | {"server": {"tls": files}}))
+    assert "cannot use the certificate" in refused(serve(config, "--workers", "2"), 1)
+
+
+def test_workers_do_not_outlive_their_supervisor(config: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "arriero", "serve", "--config", str(config), "--port", "0"]
+    command += ["--workers", "2"]
+    own = os.environ | {"TMPDIR": str(tmp_path)}  # who is killed cannot tidy up
+    with subprocess.Popen(command, env=own, stderr=subprocess.PIPE, text=True) as process:
+        running = Workers(process)
+        watches = [os.pidfd_open(running.pid(worker)) for worker in (0, 1)]
+        process.kill()
+        assert running.end() == -signal.SIGKILL
+        for watch in watches:
+            assert select.select([watch], [], [], 20)[0]  # readable once the process has ended
+            os.close(watch)
