@@ -153,6 +153,18 @@ async def test_a_reload_reaches_all(running: Workers, config: Path) -> None:
     await load(running.port)
 
 
+@pytest.mark.parametrize(
+    ("section", "settings"),
+    [("peers", {"url": "redis://127.0.0.1:1"}), ("store", {"url": "sqlite:////absent/x.db"})],
+)
+def test_what_is_not_exact_is_refused(config: Path, section: str, settings: Any) -> None:
+    document = json.loads(config.read_bytes())
+    config.write_text(json.dumps(document | {section: settings}))
+    words = refused(serve(config, "--workers", "2"), 1)
+    assert f"`{section}`" in words
+    assert "--workers 1" in words
+
+
 async def test_a_bad_file_changes_nothing(running: Workers, config: Path) -> None:
     change(config, limits={"requests_per_minute": 5})
     running.send(signal.SIGHUP)

@@ -259,6 +259,8 @@ def unshared(config: Config) -> list[Problem]:
     ]
     if config.store.url is not None:
         found.append(_unshared("`store`: several workers cannot serve virtual keys yet"))
+    if config.peers.url is not None:
+        found.append(_unshared("`peers`: a gateway of several workers cannot meet others yet"))
     if config.peers.url is not None:  # each would count the others' requests twice
         found.append(_unshared("`peers`: several workers cannot meet other gateways yet"))
     return found
