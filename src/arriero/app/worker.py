@@ -19,7 +19,6 @@ from arriero.app.pages import Pages
 from arriero.app.sockets import Sockets
 from arriero.app.tally import SharedTally
 from arriero.core.tally import SharedRoster
-from arriero.embedded.parent import die_with_parent
 from arriero.server.dispatch import Dispatcher
 from arriero.telemetry.sink import Sink
 
@@ -71,6 +70,8 @@ class Worker:
         place = msgspec.json.decode(told, type=Place)
         for fd in place.fds:
             os.set_inheritable(fd, False)  # noqa: FBT003 - the standard library's signature
+        from arriero.embedded.parent import die_with_parent  # noqa: PLC0415 - one process of many
+
         die_with_parent(place.parent_pid)
         return cls(place)
 
