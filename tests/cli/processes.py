@@ -53,10 +53,19 @@ def gateway(config: Path) -> Iterator[str]:
         yield address
 
 
-def write_config(folder: Path, backends: list[str], models: dict[str, str], **more: Any) -> Path:
+def write_config(
+    folder: Path,
+    backends: list[str],
+    models: dict[str, str],
+    slots: int | None = None,
+    **more: Any,
+) -> Path:
     """Write a configuration of these backends and aliases; the access log goes to a file."""
+    each = {} if slots is None else {"slots": slots}
     document = {
-        "backends": [{"name": f"llm{n:02d}", "url": url} for n, url in enumerate(backends, 1)],
+        "backends": [
+            {"name": f"llm{n:02d}", "url": url, **each} for n, url in enumerate(backends, 1)
+        ],
         "models": [
             {"name": alias, "model": model.partition(",")[0]} for alias, model in models.items()
         ],

@@ -17,7 +17,8 @@ ANSWERS_BETWEEN = 20
 def supervised(tmp_path: Path) -> Iterator[Supervisor]:
     models = {"llama": "llama3:8b"}
     with simulated_ollama(*models.values()) as backend:
-        config = write_config(tmp_path, [backend], models)
+        # A slot for each caller: streams go before whole answers, which is not what is tested here.
+        config = write_config(tmp_path, [backend], models, slots=16)
         with Supervisor(tmp_path, config) as supervisor:
             yield supervisor
 
