@@ -1,6 +1,7 @@
 """`arriero report` from the command line, on a bundle that `arriero smoke` wrote."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,18 @@ def invoke(*words: str, key: str | None = KEY) -> Result:
 
 
 @pytest.fixture(scope="module")
-def smoked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parent = tmp_path_factory.mktemp("evidence")
     with running() as gateway:
         invoke("smoke", "--url", gateway.url, "--requests", "4", "--evidence", str(parent))
     (folder,) = parent.iterdir()
     return folder
+
+
+@pytest.fixture
+def smoked(bundle: Path, tmp_path: Path) -> Path:
+    """A copy, because a report is written into it."""
+    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
 
 
 def added(tmp_path: Path, verdict: str) -> str:

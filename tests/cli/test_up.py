@@ -161,7 +161,8 @@ def test_a_backend_killed_while_requests_run_fails_none(embedded: Running) -> No
     assert [answer for answer in answers if "Paris" not in answer] == []
     backends = embedded.status()["backends"]
     assert [one["in_flight"] for one in backends] == [0, 0]
-    # What the dead one had begun was asked of the other: more leases than requests.
-    assert sum(one["served"] for one in backends) > CONCURRENCY + 2
+    # What the dead one had begun was asked of the other: more leases than requests, of which there
+    # was one before these.
+    assert sum(one["served"] for one in backends) > CONCURRENCY + 1
     wait_until(lambda: len(embedded.children()) == 2)  # it is started again
     assert other in embedded.children()
