@@ -20,8 +20,12 @@ def test_mounts_are_found_below_the_folder_alone() -> None:
 def test_a_machine_is_known_by_its_own_word() -> None:
     with subprocess.Popen(["sleep", "60", "--machine=arl-x"], stderr=subprocess.DEVNULL) as other:
         other.wait()  # sleep refuses the word, so nothing of that name is left
-    with subprocess.Popen(["sh", "-c", "read x", "sh", "--machine=arl-x"], stdin=-1) as machine:
+    argv = ["sh", "-c", "echo; read x", "sh", "--machine=arl-x"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe) as machine:
         try:
+            assert machine.stdout
+            machine.stdout.readline()  # /proc shows no words until the program has begun
             assert machine.pid in machines()
             assert f"process {machine.pid}" in leftovers()
         finally:
