@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 from tests.integration.arena import ALIAS, CALM, MODEL, QUICK, eventually, serving, settings, sim
 from tests.integration.asking import Answer, ask, body_of
@@ -27,6 +28,10 @@ def asked(host: OllamaSim) -> int:
     return sum(seen.method == "POST" for seen in host.requests)
 
 
+# Nothing here is about waiting, and a busy machine may take its time over 500 requests.
+PATIENT = msgspec.structs.replace(QUICK, first_token_s=10.0, inter_token_s=10.0, response_s=15.0)
+
+
 async def many(port: int, *, stream: bool) -> list[Answer]:
     gate = asyncio.Semaphore(CONCURRENCY)
 
@@ -41,7 +46,11 @@ async def many(port: int, *, stream: bool) -> list[Answer]:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_one_dead_backend_of_two_fails_no_request(*, stream: bool) -> None:
-    async with sim() as dead, sim() as alive, serving(settings(dead, alive)) as running:
+    async with (
+        sim() as dead,
+        sim() as alive,
+        serving(settings(dead, alive, timeouts=PATIENT)) as running,
+    ):
         dead.kill()
         answers = await many(running.port, stream=stream)
         assert [answer for answer in answers if not answer.good] == []
@@ -55,14 +64,15 @@ async def test_one_dead_backend_of_two_fails_no_request(*, stream: bool) -> None
 async def test_one_backend_that_was_dead_from_the_start_fails_no_request() -> None:
     async with sim() as dead, sim() as alive:
         dead.kill()
-        async with serving(settings(dead, alive)) as running:
+        async with serving(settings(dead, alive, timeouts=PATIENT)) as running:
             answers = await many(running.port, stream=False)
             assert [answer for answer in answers if not answer.good] == []
 
 
 async def test_a_backend_killed_while_requests_run_fails_no_whole_answer() -> None:
     async with sim(decode_tps=400) as dying, sim(decode_tps=400) as alive:
-        async with serving(settings(dying, alive)) as running, asyncio.TaskGroup() as group:
+        config = settings(dying, alive, timeouts=PATIENT)
+        async with serving(config) as running, asyncio.TaskGroup() as group:
             tasks = [group.create_task(ask(running.port)) for _ in range(CONCURRENCY)]
             await eventually(lambda: dying.stats.in_flight.now >= 4, "some of them there")
             dying.kill()
@@ -74,7 +84,8 @@ async def test_a_backend_killed_while_requests_run_fails_no_whole_answer() -> No
 
 async def test_a_backend_killed_while_streams_run_ends_them_with_an_error_and_no_other() -> None:
     async with sim(decode_tps=200) as dying, sim(decode_tps=200) as alive:
-        async with serving(settings(dying, alive)) as running, asyncio.TaskGroup() as group:
+        config = settings(dying, alive, timeouts=PATIENT)
+        async with serving(config) as running, asyncio.TaskGroup() as group:
             tasks = [group.create_task(ask(running.port, stream=True)) for _ in range(10)]
             await eventually(lambda: dying.stats.of(MODEL).tokens >= 15, "streams under way")
             dying.kill()
