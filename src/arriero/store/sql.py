@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from arriero.core.keys import Key
+from arriero.core.limits import day_of
 from arriero.store.port import (
     AuditEntry,
     Changes,
@@ -246,11 +247,6 @@ def _summing(group_by: tuple[UsageField, ...]) -> str:
     # Without columns there is one sum, of nothing even when there is nothing.
     by = f"group by {columns} order by {columns}" if columns else "having count(*) > 0"
     return f"select {', '.join(told + sums)} {_DAYS} {by} limit :rows_max"
-
-
-def day_of(unix_s: float) -> str:
-    """Return the day of a moment, in UTC."""
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d")
 
 
 def _day_start(day: str) -> float:
