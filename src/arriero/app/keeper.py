@@ -120,7 +120,12 @@ class Keeper:
     async def restore(self, limiter: Limiter) -> None:
         """Tell the limiter what was used this month before this process. Raises StoreError."""
         today = day_of(self._clock.unix_s())
-        month = UsageQuery(first_day=f"{today[:7]}-01", last_day=today, rows_max=USAGE_ROWS_MAX)
+        month = UsageQuery(
+            first_day=f"{today[:7]}-01",
+            last_day=today,
+            rows_max=USAGE_ROWS_MAX,
+            group_by=("day", "key_id", "alias"),
+        )
         for key_id, alias, of_today, of_month in await self._thread.call(
             lambda store: _sums(store.usage_days(month), today)
         ):
