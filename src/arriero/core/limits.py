@@ -150,12 +150,17 @@ class Reservation(msgspec.Struct, eq=False):
     inside: bool = False  # it counts among those under way
     settled: bool = False
 
+    def crowded(self) -> Subject | None:
+        """Return a subject that has no room for one more at once, if there is one."""
+        for subject in self.subjects:
+            most = subject.limits.concurrent
+            if most is not None and subject.meter.running >= most:
+                return subject
+        return None
+
     def may_enter(self) -> bool:
         """Say whether all subjects have room for one more at once."""
-        return all(
-            subject.limits.concurrent is None or subject.meter.running < subject.limits.concurrent
-            for subject in self.subjects
-        )
+        return self.crowded() is None
 
     def enter(self) -> None:
         """Count among those under way."""

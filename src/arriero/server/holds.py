@@ -64,8 +64,7 @@ class Holds:
 
     def enter(self, reservation: Reservation) -> bool:
         """Count the request among those under way, unless it has to wait."""
-        subject = _full(reservation)
-        if subject is not None or any(
+        if not reservation.may_enter() or any(
             self._lines.get(one.meter) for one in reservation.subjects if one.limits.concurrent
         ):
             return False
@@ -74,7 +73,7 @@ class Holds:
 
     def join(self, held: Held) -> None:
         """Wait behind those who came before."""
-        subject = _full(held.reservation) or next(
+        subject = held.reservation.crowded() or next(
             one for one in held.reservation.subjects if self._lines.get(one.meter)
         )
         self._places[held] = subject
@@ -106,7 +105,7 @@ class Holds:
     def _advance(self, meter: Meter) -> None:
         while line := self._lines.get(meter):
             held = line[0]
-            other = _full(held.reservation)
+            other = held.reservation.crowded()
             if other is not None and other.meter is meter:
                 return
             self.leave(held)
@@ -115,12 +114,3 @@ class Holds:
                 continue
             held.reservation.enter()
             held.waiter.resume(None)
-
-
-def _full(reservation: Reservation) -> Subject | None:
-    """Return who has no room for one more at once."""
-    for subject in reservation.subjects:
-        most = subject.limits.concurrent
-        if most is not None and subject.meter.running >= most:
-            return subject
-    return None

@@ -12,7 +12,7 @@ from functools import cache
 import psycopg
 
 from arriero.store.port import KeyConflict, StoreUnavailable
-from arriero.store.sql import Params, Row, SqlStore
+from arriero.store.sql import Params, Row
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 10_000
@@ -90,8 +90,3 @@ def _told() -> Iterator[None]:
         raise StoreUnavailable(
             f"PostgreSQL: {type(error).__name__}", "psql with the same store.url"
         ) from error
-
-
-def open_postgres(url: str) -> SqlStore:
-    """Return the store at a URL. Raises StoreUnavailable."""
-    return SqlStore(PostgresDatabase(url))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from arriero.store.port import KeyConflict, StoreUnavailable
-from arriero.store.sql import Params, Row, SqlStore
+from arriero.store.sql import Params, Row
 
 BUSY_TIMEOUT_S = 5.0
 
@@ -71,8 +71,3 @@ def _told() -> Iterator[None]:
         raise KeyConflict("another key has this alias or this secret") from error
     except sqlite3.Error as error:
         raise StoreUnavailable(str(error), "is its disk full or its folder read-only?") from error
-
-
-def open_sqlite(path: Path) -> SqlStore:
-    """Return the store in a file. Raises StoreUnavailable."""
-    return SqlStore(SqliteDatabase(path))
