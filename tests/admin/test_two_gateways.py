@@ -74,6 +74,27 @@ async def test_a_script_may_ask_any_of_them(
     await other.refused(404, "GET", "/key/info?key=bob")
 
 
+async def test_changes_of_one_key_at_both_are_all_kept(api: Api, other: Api) -> None:
+    """Each changes its own field, without waiting for what the other one did."""
+    await api.make(key_alias="bob")
+    for number in range(1, 6):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(api.ask("POST", "/key/update", {"key": "bob", "rpm_limit": number}))
+            group.create_task(other.ask("POST", "/key/update", {"key": "bob", "tpm_limit": number}))
+        (shown,) = (await api.ask("GET", "/key/list?return_full_object=true"))["keys"]
+        assert (shown["rpm_limit"], shown["tpm_limit"]) == (number, number)
+
+
+async def test_what_another_one_deleted_is_not_made_again(
+    api: Api, other: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "INTERVAL_S", 600.0)  # nobody looks by the way
+    made = await api.make(key_alias="bob")
+    await api.ask("POST", "/key/delete", {"keys": ["bob"]})
+    await other.refused(404, "POST", "/key/update", {"key": made["token"], "rpm_limit": 1})
+    assert (await api.ask("GET", "/key/list"))["keys"] == []
+
+
 async def test_usage_of_both_is_one(api: Api, other: Api) -> None:
     made = await api.make()
     await is_answered(other, made["key"], 200)

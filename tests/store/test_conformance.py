@@ -136,6 +136,62 @@ def test_changes_reach_another_gateway(connect: Callable[[], Store]) -> None:
     assert there.changes_since(news.seq) == msgspec.structs.replace(news, changed=(), removed=())
 
 
+def renamed(**fields: object) -> Callable[[Key], tuple[Key, AuditEntry]]:
+    def change(stored: Key) -> tuple[Key, AuditEntry]:
+        return msgspec.structs.replace(stored, **fields), entry(stored, "update")
+
+    return change
+
+
+def test_a_change_is_made_of_what_is_in_the_store(connect: Callable[[], Store]) -> None:
+    here, there = connect(), connect()
+    put(here, FULL)
+    here.change_key("key-1", renamed(owner="ann"))
+    changed = there.change_key("key-1", renamed(tags=("new",)))
+    assert changed == msgspec.structs.replace(FULL, owner="ann", tags=("new",))
+    assert here.load_keys().changed == (changed,)
+    assert [one.action for one in here.audit()] == ["update", "update", "create"]
+
+
+def test_changes_of_one_key_at_the_same_time_are_all_kept(connect: Callable[[], Store]) -> None:
+    stores = [connect() for _ in range(4)]
+    put(stores[0], key(1))
+    each = 10
+
+    def add(at: int) -> None:
+        for number in range(each):
+
+            def tag(stored: Key, word: str = f"{at}-{number}") -> tuple[Key, AuditEntry]:
+                tagged = msgspec.structs.replace(stored, tags=(*stored.tags, word))
+                return tagged, entry(stored, "update")
+
+            stores[at].change_key("key-1", tag)
+
+    threads = [Thread(target=add, args=(at,)) for at in range(len(stores))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (found,) = stores[0].load_keys().changed
+    assert sorted(found.tags) == sorted(f"{at}-{n}" for at in range(4) for n in range(each))
+    assert len(stores[0].audit()) == 1 + len(found.tags)
+
+
+def test_a_change_that_fails_changes_nothing(store: Store) -> None:
+    seq = put(store, key(1, "one"), key(2, "two"))
+
+    def refuse(_: Key) -> tuple[Key, AuditEntry]:
+        raise ValueError("not like that")
+
+    with pytest.raises(ValueError, match="not like that"):
+        store.change_key("key-1", refuse)
+    with pytest.raises(KeyConflict):
+        store.change_key("key-1", renamed(alias="two"))
+    assert store.change_key("key-3", renamed(alias="three")) is None
+    assert store.changes_since(0).seq == seq
+    assert len(store.audit()) == 2
+
+
 def test_numbers_of_changes_never_come_again(store: Store) -> None:
     first = put(store, key(1))
     second = store.remove_key("key-1", entry("key-1", "delete"))

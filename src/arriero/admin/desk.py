@@ -1,6 +1,7 @@
 """What the key API works with: the keys in memory, the store behind them, chance and the clock.
 
-Changes are made one after the other, so that two of one key do not undo each other. The store's
+A change is made of the key that stands in the store at that moment, within one transaction there,
+so that two of one key do not undo each other, whichever gateways they are asked of. The store's
 failures become the API's errors here.
 """
 
@@ -30,6 +31,12 @@ class KeyStore(Protocol):
 
     async def put(self, key: Key, entry: AuditEntry) -> None:
         """Write a key, then let it be used. Raises StoreError."""
+        ...
+
+    async def change(
+        self, key_id: str, change: Callable[[Key], tuple[Key, AuditEntry]]
+    ) -> Key | None:
+        """Write what `change` makes of the stored key; None: there is none. Raises StoreError."""
         ...
 
     async def remove(self, key_id: str, entry: AuditEntry) -> None:
@@ -120,15 +127,8 @@ class Desk:
             raise _conflict(f"another key has the alias {key.alias[:100]!r}", "key_alias")
 
     async def write(self, change: Change, by: Key, client: str) -> Key:
-        """Make a change, with its line in the audit. Raises BadRequest, StoreDown."""
-        entry = AuditEntry(
-            at_unix_s=self._clock.unix_s(),
-            actor=by.id,
-            action=change.action,
-            key_id=change.key.id,
-            detail=change.detail,
-            client=client,
-        )
+        """Make or delete a key, with its line in the audit. Raises BadRequest, StoreDown."""
+        entry = self._entry(change, by, client)
         with _told():
             if change.action == "delete":
                 await self._store.remove(change.key.id, entry)
@@ -136,6 +136,34 @@ class Desk:
                 self.check_alias(change)
                 await self._store.put(change.key, entry)
         return change.key
+
+    async def change(self, key: Key, make: Callable[[Key], Change], by: Key, client: str) -> Key:
+        """Change a key, with its line in the audit, and return it as it is then.
+
+        `make` is asked twice: of the key that is known here, for what is wrong with the wish, and
+        of the one in the store. Raises BadRequest, UnknownKey, StoreDown.
+        """
+        self.check_alias(make(key))
+
+        def change(stored: Key) -> tuple[Key, AuditEntry]:
+            made = make(stored)
+            return made.key, self._entry(made, by, client)
+
+        with _told():
+            changed = await self._store.change(key.id, change)
+        if changed is None:  # another gateway deleted it a moment ago
+            raise UnknownKey("there is no such key", param="key", hint="GET /key/list")
+        return changed
+
+    def _entry(self, change: Change, by: Key, client: str) -> AuditEntry:
+        return AuditEntry(
+            at_unix_s=self._clock.unix_s(),
+            actor=by.id,
+            action=change.action,
+            key_id=change.key.id,
+            detail=change.detail,
+            client=client,
+        )
 
     async def ask(self, question: Callable[[Store], T]) -> T:
         """Return what the store answers. Raises StoreDown."""

@@ -101,8 +101,10 @@ async def change(desk: Desk, asked: Asked[Nothing, UpdateRequest]) -> UpdatedKey
         reference = body.key_alias
     patch = patch_of(body)
     async with desk.in_turn():
-        key = desk.find(reference)
-        new = await desk.write(update(key, patch, desk.stamp(asked.by)), asked.by, asked.client)
+        key, stamp = desk.find(reference), desk.stamp(asked.by)
+        new = await desk.change(
+            key, lambda stored: update(stored, patch, stamp), asked.by, asked.client
+        )
     return UpdatedKey(key=reference, token=new.id, **fields_of(new, desk.now_unix_s()))
 
 
@@ -125,10 +127,14 @@ async def regenerate(desk: Desk, asked: Asked[Nothing, RegenerateRequest]) -> Ma
     patch = patch_of(body)
     grace_s = seconds_of(body.grace_period, "grace_period") if body.grace_period else 0.0
     async with desk.in_turn():
-        key = desk.find(reference)
+        key, stamp = desk.find(reference), desk.stamp(asked.by)
         secret, drawn = desk.draw(body.new_key, "new_key")
-        turned = rotate(key, drawn, patch, desk.stamp(asked.by), grace_s)
-        new = await desk.write(turned, asked.by, asked.client)
+        new = await desk.change(
+            key,
+            lambda stored: rotate(stored, drawn, patch, stamp, grace_s),
+            asked.by,
+            asked.client,
+        )
     return MadeKey(key=secret, token=new.id, **fields_of(new, desk.now_unix_s()))
 
 
@@ -144,9 +150,10 @@ async def unblock_key(desk: Desk, asked: Asked[Nothing, Named]) -> KeyObject:
 
 async def _block(desk: Desk, asked: Asked[Nothing, Named], *, blocked: bool) -> KeyObject:
     async with desk.in_turn():
-        key = desk.find(asked.body.key)
-        changed = block(key, desk.stamp(asked.by), blocked=blocked)
-        new = await desk.write(changed, asked.by, asked.client)
+        key, stamp = desk.find(asked.body.key), desk.stamp(asked.by)
+        new = await desk.change(
+            key, lambda stored: block(stored, stamp, blocked=blocked), asked.by, asked.client
+        )
     return KeyObject(token=new.id, **fields_of(new, desk.now_unix_s()))
 
 

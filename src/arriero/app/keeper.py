@@ -84,6 +84,22 @@ class Keeper:
         self.ring.put(key)
         self.ring.expire(self._clock.unix_s())
 
+    async def change(
+        self, key_id: str, change: Callable[[Key], tuple[Key, AuditEntry]]
+    ) -> Key | None:
+        """Write what `change` makes of a key in the store, then let that be used.
+
+        None: it is not there any more. Raises KeyConflict, StoreUnavailable, and what `change`
+        raises, which runs in the store's thread.
+        """
+        key = await self._thread.call(lambda store: store.change_key(key_id, change))
+        if key is None:
+            self.ring.remove(key_id)
+        else:
+            self.ring.put(key)
+            self.ring.expire(self._clock.unix_s())
+        return key
+
     async def remove(self, key_id: str, entry: AuditEntry) -> None:
         """Forget a key at once, and in the store. Raises StoreUnavailable."""
         await self._thread.call(lambda store: store.remove_key(key_id, entry))

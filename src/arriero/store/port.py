@@ -4,7 +4,7 @@ All methods block and belong to the store's own thread (`store.thread`). Times a
 Every method raises StoreUnavailable when the database cannot be asked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -123,6 +123,16 @@ class Store(Protocol):
 
     def put_key(self, key: Key, entry: AuditEntry) -> int:
         """Write a key and its audit entry together; return the new seq. Raises KeyConflict."""
+        ...
+
+    def change_key(
+        self, key_id: str, change: Callable[[Key], tuple[Key, AuditEntry]]
+    ) -> Key | None:
+        """Write what `change` makes of a key as it is now, nobody else changing it meanwhile.
+
+        None: there is no such key. Raises KeyConflict, and what `change` raises; then nothing
+        is written.
+        """
         ...
 
     def remove_key(self, key_id: str, entry: AuditEntry) -> int:

@@ -5,7 +5,7 @@ in memory (`core.keys.KeyRing`), and a new field of `Key` needs no new column. E
 writes a line into `key_changes` in the same transaction, by which other gateways notice it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import cache
@@ -152,11 +152,30 @@ class SqlStore:
 
     def put_key(self, key: Key, entry: AuditEntry) -> int:
         """Write a key and its audit entry together; return the new seq. Raises KeyConflict."""
+        with self._database.transaction():
+            return self._put(key, entry)
+
+    def change_key(
+        self, key_id: str, change: Callable[[Key], tuple[Key, AuditEntry]]
+    ) -> Key | None:
+        """Write what `change` makes of a key as it is now, nobody else changing it meanwhile.
+
+        Writers take turns, so what is read within the transaction cannot be another's old one.
+        None: there is no such key. Raises KeyConflict, and what `change` raises.
+        """
+        with self._database.transaction():
+            found = self._database.rows("select document from keys where id = :id", {"id": key_id})
+            if not found:
+                return None
+            key, entry = change(_decode_key(found[0][0]))
+            self._put(key, entry)
+        return key
+
+    def _put(self, key: Key, entry: AuditEntry) -> int:
         document = _encode(key).decode()
         fields = {"id": key.id, "digest": key.digest, "alias": key.alias or None}
-        with self._database.transaction():
-            self._database.run(_PUT_KEY, {**fields, "document": document})
-            return self._changed(entry)
+        self._database.run(_PUT_KEY, {**fields, "document": document})
+        return self._changed(entry)
 
     def remove_key(self, key_id: str, entry: AuditEntry) -> int:
         """Remove a key, with its audit entry; return the new seq."""
