@@ -32,17 +32,20 @@ from arriero.core.health import Breaker
 from arriero.core.roster import Host, Station
 from arriero.server.gateway import Gateway
 from arriero.telemetry.events import LOGGER
-from arriero.testing.ollama import OllamaSim, SimModel
+from arriero.testing.ollama import Kind, OllamaSim, SimModel
 
 KEY = "sk-integration-0123456789"
 MODEL = "llama3:8b"
 ALIAS = "llama"
-PATIENCE_S = 5.0  # for what must happen at all; no test waits that long when all is well
+PATIENCE_S = 20.0  # for what must happen at all; no test waits that long when all is well
 
-# Small, and without the time for a load: a test that needs one gives it.
+# Longer than a busy machine stands still: no test that is not about time fails for want of it.
+STEADY = Timeouts(connect_s=10.0, first_token_s=10.0, inter_token_s=10.0, response_s=15.0)
+# Small, and without the time for a load: for the tests in which a backend is silent.
 QUICK = Timeouts(
-    connect_s=0.5, load_s=0.01, first_token_s=0.4, inter_token_s=0.4, response_s=0.8, total_s=20.0
+    connect_s=1.0, load_s=0.01, first_token_s=0.8, inter_token_s=0.8, response_s=1.2, total_s=20.0
 )
+SILENT = frozenset((Kind.HANG, Kind.HANG_MID, Kind.WEDGED))
 # One look at the start, and none that could mend what a test has broken.
 CALM = Routing(
     inventory_interval_s=600.0,
@@ -51,6 +54,11 @@ CALM = Routing(
     probe_interval_s=0.0,
     slow_start_s=0.0,
 )
+
+
+def limits_for(kind: Kind) -> Timeouts:
+    """Return small timeouts for a fault that only they end, and steady ones for the others."""
+    return QUICK if kind in SILENT else STEADY
 
 
 def sim(*names: str, num_parallel: int = 64, cold: bool = False, **model: Any) -> OllamaSim:
@@ -63,7 +71,7 @@ def sim(*names: str, num_parallel: int = 64, cold: bool = False, **model: Any) -
 def settings(
     *backends: OllamaSim | str,
     aliases: dict[str, str] | None = None,
-    timeouts: Timeouts = QUICK,
+    timeouts: Timeouts = STEADY,
     routing: Routing = CALM,
     server: Server | None = None,
     kinds: Sequence[BackendKind] = (),

@@ -3,15 +3,20 @@
 import asyncio
 
 import msgspec
-from tests.integration.arena import CALM, MODEL, eventually, serving, settings, sim
+from tests.integration.arena import CALM, MODEL, QUICK, eventually, serving, settings, sim
 from tests.integration.asking import ask, get
 
-from arriero.config.settings import Routing
+from arriero.config.settings import Config, Routing
 from arriero.core.health import Cause, State
 from arriero.testing.ollama import Fault, Kind, OllamaSim
 
 LOOKING = msgspec.structs.replace(CALM, inventory_interval_s=0.02)
 BRIEF = msgspec.structs.replace(CALM, ejection_s=0.05, ejection_max_s=0.05)
+
+
+def hurried(*hosts: OllamaSim, routing: Routing = CALM) -> Config:
+    """Give up on a silent host soon."""
+    return settings(*hosts, routing=routing, timeouts=QUICK)
 
 
 def asked(host: OllamaSim) -> int:
@@ -49,7 +54,11 @@ async def test_a_good_answer_forgives_earlier_failures() -> None:
 
 
 async def test_half_open_lets_exactly_one_through() -> None:
-    async with sim() as a, sim() as b, serving(settings(a, b, routing=BRIEF)) as running:
+    async with (
+        sim() as a,
+        sim() as b,
+        serving(settings(a, b, routing=BRIEF, timeouts=QUICK)) as running,
+    ):
         a.faults.add(Fault(kind=Kind.WEDGED, count=1))
         assert (await ask(running.port)).good
         breaker = running.host("a").breaker
@@ -66,7 +75,11 @@ async def test_half_open_lets_exactly_one_through() -> None:
 
 
 async def test_a_probe_that_succeeds_ends_the_ejection() -> None:
-    async with sim() as a, sim() as b, serving(settings(a, b, routing=BRIEF)) as running:
+    async with (
+        sim() as a,
+        sim() as b,
+        serving(settings(a, b, routing=BRIEF, timeouts=QUICK)) as running,
+    ):
         a.faults.add(Fault(kind=Kind.WEDGED, count=1))
         assert (await ask(running.port)).good
         assert running.host("a").breaker.state is State.EJECTED
@@ -111,7 +124,11 @@ async def test_the_last_host_left_is_asked_although_it_was_ejected() -> None:
 
 
 async def test_a_wedged_host_with_green_health_stays_out() -> None:
-    async with sim() as a, sim() as b, serving(settings(a, b, routing=LOOKING)) as running:
+    async with (
+        sim() as a,
+        sim() as b,
+        serving(settings(a, b, routing=LOOKING, timeouts=QUICK)) as running,
+    ):
         a.faults.add(Fault(kind=Kind.WEDGED))
         assert (await ask(running.port)).good
         breaker = running.host("a").breaker
@@ -125,7 +142,7 @@ async def test_a_wedged_host_with_green_health_stays_out() -> None:
 
 
 async def test_a_wedged_host_alone_costs_its_timeout_once() -> None:
-    async with sim() as a, serving(settings(a)) as running:
+    async with sim() as a, serving(hurried(a)) as running:
         a.faults.add(Fault(kind=Kind.WEDGED))
         assert (await ask(running.port)).status == 504
         answer = await ask(running.port)

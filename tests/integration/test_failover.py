@@ -4,7 +4,17 @@ import asyncio
 
 import msgspec
 import pytest
-from tests.integration.arena import ALIAS, CALM, MODEL, QUICK, eventually, serving, settings, sim
+from tests.integration.arena import (
+    ALIAS,
+    CALM,
+    MODEL,
+    QUICK,
+    eventually,
+    limits_for,
+    serving,
+    settings,
+    sim,
+)
 from tests.integration.asking import Answer, ask, body_of
 
 from arriero.config.settings import Routing
@@ -102,7 +112,7 @@ async def test_every_fault_is_hidden_or_told(*, kind: Kind, stream: bool, after:
     async with (
         sim(decode_tps=500) as bad,
         sim(decode_tps=500) as good,
-        serving(settings(bad, good)) as running,
+        serving(settings(bad, good, timeouts=limits_for(kind))) as running,
     ):
         bad.faults.add(Fault(kind=kind, after=after, endpoint="/api/chat"))
         answer = await ask(running.port, stream=stream)

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.integration.arena import ALIAS, MODEL, eventually, serving, settings, sim
+from tests.integration.arena import ALIAS, MODEL, eventually, limits_for, serving, settings, sim
 from tests.integration.asking import CHAT, Asked, ask, asking, body_of, request_bytes
 
 from arriero.core.health import State
@@ -78,7 +78,7 @@ async def test_failover_between_the_kinds(*, kind: Kind, stream: bool) -> None:
     async with (
         server() as bad,
         sim() as good,
-        serving(settings(bad.url, good, kinds=["openai"])) as running,
+        serving(settings(bad.url, good, kinds=["openai"], timeouts=limits_for(kind))) as running,
     ):
         bad.faults.add(Fault(kind=kind, endpoint=CHAT, count=1))
         assert (await ask(running.port, stream=stream)).good
@@ -86,7 +86,9 @@ async def test_failover_between_the_kinds(*, kind: Kind, stream: bool) -> None:
     async with (
         sim() as first,
         server() as second,
-        serving(settings(first, second.url, kinds=["ollama", "openai"])) as running,
+        serving(
+            settings(first, second.url, kinds=["ollama", "openai"], timeouts=limits_for(kind))
+        ) as running,
     ):
         first.faults.add(Fault(kind=kind, endpoint="/api/chat", count=1))
         assert (await ask(running.port, stream=stream)).good

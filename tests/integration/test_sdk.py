@@ -11,8 +11,20 @@ from typing import Any
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
-from tests.integration.arena import ALIAS, KEY, MODEL, Running, eventually, serving, settings, sim
+from tests.integration.arena import (
+    ALIAS,
+    KEY,
+    MODEL,
+    STEADY,
+    Running,
+    eventually,
+    limits_for,
+    serving,
+    settings,
+    sim,
+)
 
+from arriero.config.settings import Timeouts
 from arriero.testing.ollama import Fault, Kind, OllamaSim
 
 ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Say it in 12 words"}]
@@ -38,12 +50,12 @@ PIXEL = base64.b64encode(
 
 @asynccontextmanager
 async def setup(
-    *, retries: int = 0, key: str = KEY, **model: Any
+    *, retries: int = 0, key: str = KEY, timeouts: Timeouts = STEADY, **model: Any
 ) -> AsyncIterator[tuple[openai.AsyncOpenAI, OllamaSim, Running]]:
     """A gateway before one host, and a client of it."""
     async with (
         sim(**({"capabilities": ABLE} | model)) as host,
-        serving(settings(host)) as running,
+        serving(settings(host, timeouts=timeouts)) as running,
         openai.AsyncOpenAI(api_key=key, base_url=running.url, max_retries=retries) as client,
     ):
         yield client, host, running
@@ -280,7 +292,7 @@ async def test_a_stream_that_the_client_closes() -> None:
 
 @pytest.mark.parametrize("kind", [Kind.RESET_MID, Kind.EOF_MID, Kind.ERROR_MID, Kind.HANG_MID])
 async def test_a_failure_in_mid_stream_never_looks_like_an_end(kind: Kind) -> None:
-    async with setup(decode_tps=300) as (client, host, _):
+    async with setup(decode_tps=300, timeouts=limits_for(kind)) as (client, host, _):
         host.faults.add(Fault(kind=kind, after=3, count=1))
         stream = await client.chat.completions.create(model=ALIAS, messages=ASK, stream=True)
         seen = []
