@@ -18,6 +18,7 @@ from arriero.core.line import Ticket
 from arriero.core.residency import Residency, Told
 from arriero.core.routing import last_resorts, open_mask, target_on, usable_mask
 from arriero.core.strategies import ADAPTIVE, choose
+from arriero.wire.canonical import Usage
 from arriero.wire.inventory import Listed, Loaded
 from benchmarks.fleet.engine import Engine, Request
 from benchmarks.fleet.workload import Trace
@@ -168,8 +169,9 @@ class Gateway:
         if note.sent is not None:
             # What Ollama tells: the prompt's tokens with the cached ones, and two durations.
             prompt_s, answer_s = job.first_s - job.started_s, job.end_s - job.first_s
-            turn = request.turn
-            answered(note.sent, turn.prompt_tokens, prompt_s, turn.answer.tokens, answer_s)
+            told = Usage(request.turn.prompt_tokens, request.turn.answer.tokens)
+            told.prompt_s, told.completion_s = prompt_s, answer_s
+            answered(note.sent, told)
         self._dispatch(now_s)
 
     def lost(self, request: Request, now_s: float) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arriero.config.settings import Backend, Model, Route, Routing
-from arriero.core.adaptive import cheapest
+from arriero.core.adaptive import chain_for, cheapest
 from arriero.core.ask import Ask, Priority
 from arriero.core.fleet import Fleet, Lease, take_lease
 from arriero.core.health import Cause
@@ -14,7 +14,7 @@ from arriero.core.prefix import chain_of
 from arriero.core.roster import Host, Station
 from arriero.core.routing import open_mask
 from arriero.core.strategies import choose
-from arriero.wire.canonical import Chat, Message, Sampling
+from arriero.wire.canonical import Chat, Message, Sampling, Usage
 from arriero.wire.inventory import Listed, Loaded
 
 MODEL = "m:1"
@@ -187,7 +187,7 @@ def test_speed_is_learnt_from_prompts_that_were_new_and_undisturbed() -> None:
     def answer(asked: Ask, prompt_s: float, *, busy: int = 0) -> float:
         target = fleet.aliases["chat"].targets[0]
         leases = [take_lease(target, fleet.next_turn(), 0.0) for _ in range(busy + 1)]
-        answered(sent(one, asked), 1000, prompt_s, 100, 1.0)
+        answered(sent(one, asked), Usage(1000, 100, 0, prompt_s, 1.0))
         for lease in leases:
             lease.succeed()
         return 1 / paces.of(one.host.bit).prompt_s
@@ -197,6 +197,66 @@ def test_speed_is_learnt_from_prompts_that_were_new_and_undisturbed() -> None:
     assert answer(ask("1" * 4000), 5.0) == first  # held: nobody knows what those seconds were for
     assert answer(ask("2" * 4000), 5.0, busy=1) == first  # shared the host
     assert answer(ask("3" * 4000), 5.0) < first / 2
+
+
+def told(
+    fleet: Fleet, asked: Ask, cached: int, prompt_s: float = 0.0, *, busy: bool = False
+) -> None:
+    """Ask the host a, and have it tell how much of the prompt it held."""
+    one, target = station(fleet, "a"), fleet.aliases["chat"].targets[0]
+    leases = [take_lease(target, fleet.next_turn(), 0.0) for _ in range(1 + busy)]
+    tokens = asked.prompt_tokens
+    answered(sent(one, asked), Usage(tokens, 100, cached, prompt_s, 1.0, cached_told=True))
+    for lease in leases:
+        lease.succeed()
+
+
+def holds(fleet: Fleet, asked: Ask) -> bool:
+    prefixes = station(fleet, "a").group.prefixes
+    return prefixes.held(station(fleet, "a").host.bit, chain_for(asked)) > 0.5
+
+
+OLD, SECOND, YOUNG = (ask(f"{letter} " * 2000) for letter in "oyz")
+
+
+@pytest.mark.parametrize(
+    ("cached", "kept"), [(SECOND.prompt_tokens, True), (600, True), (400, False), (0, False)]
+)
+def test_what_a_server_has_let_go_of_is_forgotten(cached: int, *, kept: bool) -> None:
+    fleet = new_fleet(count=2)
+    for asked in (OLD, SECOND, YOUNG):
+        told(fleet, asked, 0)
+    told(fleet, SECOND, cached)
+    assert holds(fleet, OLD) is kept  # it was used before what turned out to be gone
+    assert holds(fleet, YOUNG)
+    assert holds(fleet, SECOND), "it was sent once more"
+
+
+def test_of_a_busy_host_a_miss_proves_nothing() -> None:
+    fleet = new_fleet(count=2)
+    for asked in (OLD, SECOND):
+        told(fleet, asked, 0)
+    told(fleet, SECOND, 0, busy=True)  # its prompt may still be being read beside this one
+    assert holds(fleet, OLD)
+
+
+def test_a_short_beginning_proves_nothing() -> None:
+    fleet = new_fleet(count=2)
+    told(fleet, OLD, 0)
+    told(fleet, ask("short"), 0)
+    told(fleet, ask("short"), 0)
+    assert holds(fleet, OLD)
+
+
+def test_a_server_that_tells_its_cache_tells_its_speed_with_every_prompt() -> None:
+    fleet = new_fleet(count=2)
+    told(fleet, OLD, 0, prompt_s=0.5)
+    tokens = OLD.prompt_tokens
+    bit, paces = station(fleet, "a").host.bit, station(fleet, "a").group.paces
+    assert 1 / paces.of(bit).prompt_s == pytest.approx(tokens / 0.5, rel=0.1)
+    for _ in range(5):
+        told(fleet, OLD, tokens - 200, prompt_s=0.4)
+    assert 1 / paces.of(bit).prompt_s < tokens / 0.5 * 0.75
 
 
 # -- against looking at every host

@@ -134,3 +134,25 @@ def test_all_of_it_together() -> None:
     ask = ask_for(who, wanted, 400)
     assert (ask.principal, ask.priority, ask.session) == ("k/u", Priority.BACKGROUND, "k/u:c1")
     assert (ask.prompt_tokens, ask.output_tokens, ask.request) == (101, 10, wanted)
+
+
+@pytest.mark.parametrize(
+    ("header", "field", "session"),
+    [
+        ("k/u:c1", "", "k/u:c1"),
+        ("", "f1", "k/u:f1"),
+        ("k/u:c1", "f1", "k/u:c1"),
+        ("", "", ""),
+        ("", "x" * 5000, f"k/u:{'x' * 128}"),
+    ],
+)
+def test_a_conversation_is_named_by_the_head_and_else_by_the_body(
+    header: str, field: str, session: str
+) -> None:
+    who = Caller("k", "u", "k/u", session=header)
+    assert ask_for(who, chat(cache_key=field), 40).session == session
+
+
+def test_a_name_in_the_body_is_unique_to_its_principal() -> None:
+    asked = [ask_for(Caller("k", name=name), chat(cache_key="c"), 40) for name in ("p", "q")]
+    assert asked[0].session != asked[1].session

@@ -211,13 +211,24 @@ class NaiveIndex:
     def __init__(self, blocks_max: int) -> None:
         self.blocks_max = blocks_max
         self.used: dict[int, list[int]] = {A: [], B: [], C: []}
+        self.uses = 0
+        self.when: dict[tuple[int, int], int] = {}
 
     def note(self, bit: int, chain: Chain) -> None:
+        self.uses += 1
         for block in reversed(chain.sent):
             if block in self.used[bit]:
                 self.used[bit].remove(block)
             self.used[bit].append(block)
+            self.when[bit, block] = self.uses
         del self.used[bit][: -self.blocks_max]
+
+    def forget_as_old_as(self, bit: int, chain: Chain) -> None:
+        """Forget what was used no later than the longest part of a prompt that is held."""
+        found = [block for block in chain.hashes if block in self.used[bit]]
+        if found:
+            last = self.when[bit, found[-1]]
+            self.used[bit] = [one for one in self.used[bit] if self.when[bit, one] > last]
 
     def longest(self, bit: int, chain: Chain) -> int:
         return max(
@@ -248,6 +259,15 @@ class IndexMachine(RuleBasedStateMachine):
     def forget(self, bit: int) -> None:
         self.index.forget(bit)
         self.naive.used[bit].clear()
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), bit=bits)
+    def find_gone(self, data: st.DataObject, bit: int) -> None:
+        chain = data.draw(st.sampled_from(self.asked))
+        held, use = self.index.last_use(bit, chain)
+        assert (use > 0) == (held > 0 or any(b in self.naive.used[bit] for b in chain.hashes))
+        self.index.forget_until(bit, use)
+        self.naive.forget_as_old_as(bit, chain)
 
     @rule(said=prompts, mask=st.integers(0, 7))
     def look_up(self, said: list[tuple[Role, str]], mask: int) -> None:

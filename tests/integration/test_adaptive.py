@@ -16,11 +16,12 @@ from tests.integration.arena import (
     settings,
     sim,
 )
-from tests.integration.asking import ask
+from tests.integration.asking import CHAT, ask
 
 from arriero.config.settings import Config
 from arriero.testing.faults import Fault, Kind
-from arriero.testing.ollama import OllamaSim
+from arriero.testing.ollama import OllamaSim, SimModel
+from arriero.testing.openai_server import OpenAiSim
 
 MULES = "You know a lot about mules. " * 60
 LLAMAS = "You know a lot about llamas. " * 60
@@ -73,6 +74,34 @@ async def test_speed_is_learnt_from_what_ollama_tells() -> None:
         assert not paces.classes
         assert (await ask(running.port, body=chat(MULES, "hello"))).good
         assert [pace.hosts for pace in paces.classes.values()] == [running.host("a").bit]
+
+
+async def test_a_server_of_openais_api_tells_what_it_holds_and_how_fast_it_is() -> None:
+    async with OpenAiSim(SimModel(MODEL)) as a, OpenAiSim(SimModel(MODEL)) as b:
+        patient = msgspec.structs.replace(QUICK, first_token_s=20.0)
+        config = settings(
+            a.url, b.url, kinds=("openai", "openai"), strategy="adaptive", timeouts=patient
+        )
+        async with serving(config) as running:
+            group = running.station("a").group
+            for words in ("one", "two"):
+                answer = await ask(running.port, body=chat(MULES, words, stream=True))
+                assert answer.done
+            assert [sum(seen.path == CHAT for seen in each.requests) for each in (a, b)] == [2, 0]
+            assert [pace.hosts for pace in group.paces.classes.values()] == [running.host("a").bit]
+            known = len(group.prefixes)
+            a._forget()
+            assert (await ask(running.port, body=chat(MULES, "two", "is", "two"))).good
+            assert len(group.prefixes) < known + 3, "what was sent before it is forgotten"
+
+
+async def test_the_cache_key_names_a_conversation() -> None:
+    async with sim() as a, sim() as b, serving(adaptive(a, b)) as running:
+        for words in ("one", "two", "three", "four"):
+            body = chat(words * 90, words, prompt_cache_key="chat-1")
+            assert (await ask(running.port, body=body)).good
+        assert sorted(asked(a, b)) == [0, 4], "ties go where the conversation was"
+        assert all(b"chat-1" not in seen.body for host in (a, b) for seen in host.requests)
 
 
 async def test_other_strategies_remember_nothing() -> None:

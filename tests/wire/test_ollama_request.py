@@ -49,6 +49,10 @@ def test_what_the_client_did_not_say_is_left_out() -> None:
     }
 
 
+def test_the_cache_key_is_the_gateways_alone() -> None:
+    assert body(chat(cache_key="chat-1")) == body(chat())
+
+
 def test_nothing_is_cut_in_silence_unless_the_alias_allows_it() -> None:
     completion = Completion(model="a", prompt="x", sampling=Sampling())
     embedding = Embedding(model="a", inputs=["x"])

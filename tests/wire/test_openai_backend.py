@@ -91,6 +91,10 @@ def test_sampling_over_the_aliass_options_and_under_its_limit() -> None:
     assert body(chat(sampling=Sampling(max_tokens=500)), model)["max_tokens"] == 100
 
 
+def test_the_cache_key_is_passed_on() -> None:
+    assert body(chat(cache_key="chat-1"))["prompt_cache_key"] == "chat-1"
+
+
 def test_repeat_penalty_has_two_names() -> None:
     said = body(chat(sampling=Sampling(repeat_penalty=1.1)))
     assert said["repeat_penalty"] == said["repetition_penalty"] == 1.1
@@ -241,7 +245,7 @@ def read(stream: bytes, request: CanonicalRequest = CHAT, id_seed: str = "") -> 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}
 DONE = b"data: [DONE]\n\n"
 END = delta("stop") + event(usage=USAGE) + DONE
-LAST = Chunk(finish_reason="stop", usage=Usage(9, 2, 4))
+LAST = Chunk(finish_reason="stop", usage=Usage(9, 2, 4, cached_told=True))
 
 
 def test_text_and_the_end() -> None:
@@ -269,6 +273,29 @@ def test_usage_may_stand_beside_the_finish_reason_or_be_absent() -> None:
         Chunk(finish_reason="length", usage=Usage(1))
     ]
     assert read(delta("stop") + DONE) == [Chunk(finish_reason="stop", usage=Usage())]
+
+
+@pytest.mark.parametrize(
+    ("details", "cached", "told"),
+    [
+        ({"cached_tokens": 7}, 7, True),
+        ({"cached_tokens": 0}, 0, True),
+        ({}, 0, False),
+        (None, 0, False),
+    ],
+)
+def test_whether_cached_tokens_were_told_is_known(
+    details: object, cached: int, *, told: bool
+) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": details}
+    got = read(delta("stop") + event(usage=usage) + DONE)[-1].usage
+    assert got == Usage(9, 2, cached, cached_told=told)
+
+
+def test_llama_cpps_times_stand_beside_the_usage() -> None:
+    timings = {"cache_n": 4, "prompt_n": 5, "prompt_ms": 250.0, "predicted_ms": 40.5}
+    got = read(delta("stop") + event(usage=USAGE, timings=timings) + DONE)[-1].usage
+    assert got == Usage(9, 2, 4, 0.25, 0.0405, cached_told=True)
 
 
 @pytest.mark.parametrize(
@@ -465,7 +492,7 @@ def test_a_whole_answer() -> None:
         thinking="hm",
         tool_calls=[ToolCall("call_1", "f", '{"a":1}')],
         finish_reason="tool_calls",
-        usage=Usage(9, 2, 4),
+        usage=Usage(9, 2, 4, cached_told=True),
     )
     text = b'{"choices":[{"text":"Hi","finish_reason":"length"}],"usage":null}'
     assert OPENAI.decode_answer(COMPLETION, text) == Chunk(

@@ -8,7 +8,7 @@ wait: one division of the body's length, which was read anyway, is the estimate 
 import msgspec
 
 from arriero.core.prefix import Chain
-from arriero.core.principal import Caller, Priority
+from arriero.core.principal import Caller, Priority, session_name
 from arriero.wire.canonical import CanonicalRequest, Chat, Embedding, Message
 
 __all__ = ["Ask", "Priority", "ask_for", "output_tokens", "priority_of", "prompt_tokens"]
@@ -44,7 +44,15 @@ def ask_for(caller: Caller, request: CanonicalRequest, body_bytes: int) -> Ask:
         output = OUTPUT_TOKENS if limit is None else output_tokens(request)
     else:
         tokens, output = prompt_tokens(request, body_bytes), output_tokens(request)
-    return Ask(caller.name, priority_of(caller, request), caller.session, tokens, output, request)
+    session = caller.session or _session(caller, request)
+    return Ask(caller.name, priority_of(caller, request), session, tokens, output, request)
+
+
+def _session(caller: Caller, request: CanonicalRequest) -> str:
+    """Return the conversation's name where the head has none: OpenAI's `prompt_cache_key`."""
+    if type(request) is Chat and request.cache_key:
+        return session_name(caller.name, request.cache_key)
+    return ""
 
 
 # -- how urgent

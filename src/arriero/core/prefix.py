@@ -2,11 +2,12 @@
 
 Theory. A model server keeps the keys and values of the prompts it has read, and a request that
 begins as one of them is spared that part of its prefill. No server tells what it holds, but the
-gateway knows what it sent. A prompt is cut into blocks, a message each and long messages into
-pieces of `BLOCK_CHARS`; each block's hash includes the one before it, so that one hash stands for
-the whole prompt up to there (its *chain*). An `Index` maps those hashes to bitmasks of hosts. A
-chain is looked up from its end: the first hash that is known gives all the hosts with the longest
-common beginning at once, and the work does not depend on how many hosts there are.
+gateway knows what it sent, and some tell afterwards what they had held of it (`learning`). A prompt
+is cut into blocks, a message each and long messages into pieces of `BLOCK_CHARS`; each block's hash
+includes the one before it, so that one hash stands for the whole prompt up to there (its *chain*).
+An `Index` maps those hashes to bitmasks of hosts. A chain is looked up from its end: the first hash
+that is known gives all the hosts with the longest common beginning at once, and the work does not
+depend on how many hosts there are.
 
 No text is kept, only hashes; they are Python's own, keyed anew in each process (SipHash, PEP 456),
 so nobody can choose prompts that collide. A wrong guess costs a prefill and nothing else.
@@ -118,13 +119,14 @@ def _tool_hash(tool: Tool) -> int:
 class Index:
     """What the hosts of one model hold, as far as is known; hosts are bits of a mask."""
 
-    __slots__ = ("_blocks_max", "_holders", "_recent", "_sessions")
+    __slots__ = ("_blocks_max", "_holders", "_recent", "_sessions", "_uses")
 
     def __init__(self, blocks_max: int = BLOCKS_MAX) -> None:
         self._blocks_max = blocks_max
         self._holders: dict[int, int] = {}  # hash: mask of the hosts
-        # By bit: a host's hashes, the longest unused first.
-        self._recent: dict[int, OrderedDict[int, None]] = {}
+        # By bit: a host's hashes, the longest unused first, each with the number of its last use.
+        self._recent: dict[int, OrderedDict[int, int]] = {}
+        self._uses = 0
         # The last host of each conversation that has a name.
         self._sessions: OrderedDict[str, int] = OrderedDict()
 
@@ -137,23 +139,29 @@ class Index:
         if recent is None:
             recent = self._recent[bit] = OrderedDict()
         holders = self._holders
+        use = self._uses = self._uses + 1
         for block in reversed(chain.sent):
             if block in recent:
                 recent.move_to_end(block)
             else:
-                recent[block] = None
                 holders[block] = holders.get(block, 0) | bit
+            recent[block] = use
         while len(recent) > self._blocks_max:
             self._drop(recent.popitem(last=False)[0], bit)
 
     def held(self, bit: int, chain: Chain) -> float:
         """Return the part of a prompt, 0 to 1, that the host `bit` holds."""
+        return self.last_use(bit, chain)[0]
+
+    def last_use(self, bit: int, chain: Chain) -> tuple[float, int]:
+        """Return the same, and when that part was used last: a number for `forget_until`."""
         recent = self._recent.get(bit)
         if recent:
             for place in range(len(chain.hashes) - 1, -1, -1):
-                if chain.hashes[place] in recent:
-                    return chain.chars[place] / max(chain.length, 1)
-        return 0.0
+                use = recent.get(chain.hashes[place])
+                if use is not None:
+                    return chain.chars[place] / max(chain.length, 1), use
+        return 0.0, 0
 
     def holders(self, mask: int, chain: Chain) -> list[tuple[int, int]]:
         """Return who of `mask` holds how much: disjoint masks with characters, the longest first.
@@ -186,6 +194,19 @@ class Index:
     def forget(self, bit: int) -> None:
         """Forget what a host holds: it was started again, or it unloaded the model."""
         for block in self._recent.pop(bit, ()):
+            self._drop(block, bit)
+
+    def forget_until(self, bit: int, use: int) -> None:
+        """Forget what a host was thought to hold and used no later than that.
+
+        Something of that age turned out to be gone, and caches let go of the longest unused first.
+        """
+        recent = self._recent.get(bit)
+        while recent:
+            block, last = next(iter(recent.items()))
+            if last > use:
+                return
+            del recent[block]
             self._drop(block, bit)
 
     def _drop(self, block: int, bit: int) -> None:

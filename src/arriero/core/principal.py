@@ -97,5 +97,10 @@ def _session(headers: Mapping[bytes, bytes], principal: str) -> str:
     for name in _SESSION_HEADERS:
         value = headers.get(name)
         if value:
-            return f"{principal}:{value[:SESSION_CHARS_MAX].decode('latin-1')}"
+            return session_name(principal, value.decode("latin-1"))
     return ""
+
+
+def session_name(principal: str, told: str) -> str:
+    """Return a conversation's name as told by a client; nobody else can mean the same one."""
+    return f"{principal}:{told[:SESSION_CHARS_MAX]}"

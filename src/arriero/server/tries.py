@@ -115,13 +115,7 @@ class Tries(msgspec.Struct, eq=False):
             ratios.learn(model, text_bytes(self._wanted), usage.prompt_tokens)
         note = self._sent
         if note is not None and usage is not None:
-            answered(
-                note,
-                usage.prompt_tokens,
-                usage.prompt_s,
-                usage.completion_tokens,
-                usage.completion_s,
-            )
+            answered(note, usage)
 
     async def in_turn(self) -> Target | Share:
         """Wait for a slot, and return whom to ask then, or the answer if others asked for it too.

@@ -86,11 +86,11 @@ class Writer:
         reason = _reason(piece, called=called)
         if not self._chat:
             finish = self._text("", reason)
-            return [{**finish, "usage": _usage(piece)} if self._usage else finish]
+            return [{**finish, **self._counts(piece)} if self._usage else finish]
         finish = self._chunk({}, reason)
         if not self._usage:
             return [finish]
-        return [finish, {**finish, "choices": [], "usage": _usage(piece)}]
+        return [finish, {**finish, "choices": [], **self._counts(piece)}]
 
     def whole(self, pieces: list[Piece]) -> dict[str, Any]:
         """Return the answer in one piece."""
@@ -108,7 +108,26 @@ class Writer:
             choice["message"] = message
         else:
             choice.update(text=text, logprobs=None)
-        return {**self._head, "choices": [choice], "usage": _usage(last)}
+        return {**self._head, "choices": [choice], **self._counts(last)}
+
+    def _counts(self, piece: Piece) -> dict[str, Any]:
+        """Return the usage; llama.cpp also tells times and what was cached, vLLM only if asked."""
+        usage: dict[str, Any] = {
+            "prompt_tokens": piece.prompt_tokens,
+            "completion_tokens": piece.answer_tokens,
+            "total_tokens": piece.prompt_tokens + piece.answer_tokens,
+        }
+        if self._flavour == "vllm":
+            return {"usage": usage}
+        usage["prompt_tokens_details"] = {"cached_tokens": piece.cached_tokens}
+        timings = {
+            "cache_n": piece.cached_tokens,
+            "prompt_n": piece.prompt_tokens - piece.cached_tokens,
+            "prompt_ms": piece.prompt_s * 1000,
+            "predicted_n": piece.answer_tokens,
+            "predicted_ms": piece.answer_s * 1000,
+        }
+        return {"usage": usage, "timings": timings}
 
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "finish_reason": reason}
@@ -121,15 +140,6 @@ class Writer:
 
 def _reason(piece: Piece, *, called: bool) -> str | None:
     return "tool_calls" if called and piece.done_reason == "stop" else piece.done_reason or None
-
-
-def _usage(piece: Piece) -> dict[str, int]:
-    total = piece.prompt_tokens + piece.answer_tokens
-    return {
-        "prompt_tokens": piece.prompt_tokens,
-        "completion_tokens": piece.answer_tokens,
-        "total_tokens": total,
-    }
 
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,8 @@ class Chat(msgspec.Struct, kw_only=True):
     `format` is raw JSON: `"json"` or a schema. `think` is a switch or a level. `ignored` names the
     parameters that were dropped by policy and are told in a response header. `model_options` are
     Ollama options a client sent on its own (num_ctx and the like), `keep_alive` likewise; the
-    alias decides whether they count. `text_only` is what `is_text_only` says of the messages, so
+    alias decides whether they count. `cache_key` is OpenAI's `prompt_cache_key`: requests with the
+    same one probably begin alike. `text_only` is what `is_text_only` says of the messages, so
     that nobody has to look again.
     """
 
@@ -106,6 +107,7 @@ class Chat(msgspec.Struct, kw_only=True):
     model_options: dict[str, msgspec.Raw] = {}
     keep_alive: int | str | None = None
     user: str = ""
+    cache_key: str = ""
     ignored: list[str] = []
 
 
@@ -146,7 +148,8 @@ CanonicalRequest = Chat | Completion | Embedding
 class Usage(msgspec.Struct, gc=False):
     """Token counts of one answer; `cached_tokens` are part of `prompt_tokens`.
 
-    `prompt_s` and `completion_s` are how long the backend read and wrote, 0 if it did not say.
+    `cached_told` says whether the backend counts those at all: Ollama does not. `prompt_s` and
+    `completion_s` are how long the backend read and wrote, 0 if it did not say.
     """
 
     prompt_tokens: int = 0
@@ -154,6 +157,7 @@ class Usage(msgspec.Struct, gc=False):
     cached_tokens: int = 0
     prompt_s: float = 0.0
     completion_s: float = 0.0
+    cached_told: bool = False
 
 
 class Chunk(msgspec.Struct, gc=False):

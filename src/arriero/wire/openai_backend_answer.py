@@ -15,6 +15,7 @@ from arriero.wire.canonical import (
     Chunk,
     FinishReason,
     ToolCall,
+    Usage,
     Vectors,
 )
 from arriero.wire.openai_backend_event import (
@@ -121,7 +122,7 @@ class _Answer:
         self._calls: dict[int, _Gathered] = {}
         self._chars = 0
         self._finish_reason: str | None = None
-        self._usage: UsageBody | None = None
+        self._usage = Usage()
 
     def chunk(self, event: Event) -> Chunk | None:
         """Return what the event says now, None when nothing; ValueError when it is no answer."""
@@ -129,7 +130,7 @@ class _Answer:
         if error is not None:
             return Chunk(error=error)
         if event.usage is not None:
-            self._usage = event.usage
+            self._usage = canonical_usage(event.usage, event.timings)
         if not event.choices:
             if event.choices is None and event.usage is None:
                 raise ValueError("an event is neither an answer nor an error")
@@ -144,7 +145,7 @@ class _Answer:
         if self._calls and reason == "stop":
             reason = "tool_calls"
         calls = [self._calls[index].whole() for index in sorted(self._calls)]
-        return Chunk(tool_calls=calls, finish_reason=reason, usage=canonical_usage(self._usage))
+        return Chunk(tool_calls=calls, finish_reason=reason, usage=self._usage)
 
     def _from_choice(self, choice: Choice) -> Chunk | None:
         if choice.finish_reason is not None:

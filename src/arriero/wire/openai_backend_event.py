@@ -58,11 +58,19 @@ class UsageBody(msgspec.Struct, gc=False):
     prompt_tokens_details: _PromptDetails | None = None
 
 
+class Timings(msgspec.Struct, gc=False):
+    """How long llama.cpp read and wrote; it stands beside the usage."""
+
+    prompt_ms: float | None = None
+    predicted_ms: float | None = None
+
+
 class Event(msgspec.Struct, gc=False):
     """One event, or one body."""
 
     choices: list[Choice] | None = None
     usage: UsageBody | None = None
+    timings: Timings | None = None
     error: msgspec.Raw = _ABSENT
 
 
@@ -80,10 +88,22 @@ def event_error(event: Event) -> str | None:
     return None if error in _NOTHING else error_text(error)
 
 
-def canonical_usage(usage: UsageBody | None) -> Usage:
-    """Return the counts; what the server leaves out counts as zero."""
+def canonical_usage(usage: UsageBody | None, timings: Timings | None = None) -> Usage:
+    """Return the counts; what the server leaves out counts as zero.
+
+    llama.cpp always tells how much of a prompt was in its cache. vLLM does with the option
+    `--enable-prompt-tokens-details`, unless that was nothing.
+    """
     if usage is None:
         return Usage()
     details = usage.prompt_tokens_details
     cached = details.cached_tokens if details is not None else None
-    return Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)
+    took = timings or Timings()
+    return Usage(
+        usage.prompt_tokens or 0,
+        usage.completion_tokens or 0,
+        cached or 0,
+        (took.prompt_ms or 0.0) / 1000,
+        (took.predicted_ms or 0.0) / 1000,
+        cached is not None,
+    )

@@ -55,6 +55,7 @@ def chat_body(chat: Chat, upstream_model: str, model: Model) -> bytes:
         response_format=_response_format(chat),
         logprobs=chat.logprobs or None,
         top_logprobs=chat.top_logprobs or None,
+        prompt_cache_key=chat.cache_key or None,
     )
     _put_think(body, chat.think)
     if chat.continue_final_message:

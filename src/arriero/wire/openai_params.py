@@ -120,6 +120,7 @@ _MAPPED = [
             "top_logprobs": "0 to 20; needs `logprobs`",
             "continue_final_message": "the last message is the beginning of the answer",
             "add_generation_prompt": "false after an assistant's message continues it",
+            "prompt_cache_key": "names the conversation where no header does; never sent to Ollama",
         },
     ),
     *_rows(
@@ -176,7 +177,6 @@ _IGNORED = [
         {
             "include_reasoning": "reasoning is always sent when there is any",
             "prediction": "a hint for speed; the answer is the same without",
-            "prompt_cache_key": "a hint for speed; the answer is the same without",
             "prompt_cache_options": "a hint for speed; the answer is the same without",
             "prompt_cache_retention": "a hint for speed; the answer is the same without",
             "reasoning_format": "reasoning always comes apart from the content",

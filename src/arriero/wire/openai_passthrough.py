@@ -147,7 +147,7 @@ class Passthrough:
             self.finish_reason = event.choices[0].finish_reason
         if event.usage is None:
             return True
-        self.usage = canonical_usage(event.usage)
+        self.usage = canonical_usage(event.usage, event.timings)
         return bool(event.choices) or self._include_usage
 
     def _learn_model(self, block: bytes) -> None:

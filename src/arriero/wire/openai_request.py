@@ -80,6 +80,7 @@ class ChatBody(ThinkingFields, kw_only=True):
     top_logprobs: Whole | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
+    prompt_cache_key: str | None = None
 
 
 class CompletionBody(TextBody, kw_only=True):
@@ -134,6 +135,7 @@ def decode_any_chat(body: bytes) -> Chat:
         continue_final_message=_continues(fields, conversation),
         keep_alive=keep_alive(fields.keep_alive),
         user=fields.safety_identifier or fields.user or "",
+        cache_key=fields.prompt_cache_key or "",
         model_options=leftovers.options,
         ignored=leftovers.ignored,
     )

@@ -46,6 +46,7 @@ class Piece:
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     done_reason: str = ""
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     prompt_s: float = 0.0
     answer_tokens: int = 0
     answer_s: float = 0.0
@@ -93,6 +94,7 @@ class Engine:
         runner.stats.prompt_tokens_cached += cached
         slot.cached = prompt
         await asyncio.sleep((len(prompt) - cached) / runner.model.prefill_tps)
+        last.cached_tokens = cached
         last.prompt_s = self._clock.now_s() - started_s
 
     async def _pace(self, runner: Runner, started_s: float, done: int) -> None:
