@@ -143,8 +143,8 @@ async def test_budgets_outlive_a_restart(keeper: Keeper, url: str) -> None:
     limiter = Limiter()
     await again.restore(limiter)
     found = limiter.subjects(key, "m", Limits(tokens_per_day=1))
-    assert [one.meter.day_tokens for one in found] == [45, 30, 30]
-    assert [one.meter.month_tokens for one in found] == [45, 30, 30]
+    assert [one.meter.of_day.known for one in found] == [45, 30, 30]
+    assert [one.meter.of_month.known for one in found] == [45, 30, 30]
     await again.close()
 
 

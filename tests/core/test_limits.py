@@ -161,8 +161,8 @@ def test_what_began_yesterday_is_yesterdays() -> None:
     late = admit(who, 50, 0.0, NOON)
     admit(who, 1, 10.0, NOON + 86_400)
     late.settle(0)
-    assert who[0].meter.day_tokens == 1
-    assert who[0].meter.month_tokens == 1
+    assert who[0].meter.of_day.known == 1
+    assert who[0].meter.of_month.known == 1
 
 
 def test_sums_of_before_a_restart_count() -> None:
@@ -258,7 +258,7 @@ class LimitMachine(RuleBasedStateMachine):
         assert running <= 2
         for subject in self.who:
             assert subject.meter.running == running
-            assert subject.meter.day_tokens == used
+            assert subject.meter.of_day.known == used
 
 
 TestLimits = LimitMachine.TestCase

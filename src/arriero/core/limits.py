@@ -16,16 +16,20 @@ belongs to up to three subjects (its key, its model, the pair), and is let in by
 
 from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
 from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.config.settings import Limits
+from arriero.core.budgets import Budget
 from arriero.core.keys import Key
-from arriero.core.shares import Claim, Share, Sharing
+from arriero.core.permits import Permits
+from arriero.core.shares import Claimant, Share, Sharing
 
 WINDOW_S = 60
 SHARED_WAIT_S = 0.1  # what another gateway does not use of its share is back by then
+DAY_S = 86_400
 _MONTH_CHARS = len("YYYY-MM")
 
 
@@ -98,38 +102,71 @@ class Window:
 class Meter:
     """What one subject used, and how many of its requests are under way."""
 
-    __slots__ = ("day", "day_tokens", "month_tokens", "requests", "running", "tokens")
+    __slots__ = (
+        "day", "limits", "of_day", "of_month", "permits", "requests", "running", "tokens",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.requests = Window()
         self.tokens = Window()
         self.running = 0
-        self.day = ""  # YYYY-MM-DD, of the sums
-        self.day_tokens = 0
-        self.month_tokens = 0
+        self.limits: Limits | None = None  # that are shared with other gateways
+        self.permits: Permits | None = None  # the same
+        self.day = ""  # YYYY-MM-DD
+        self.of_day = Budget()
+        self.of_month = Budget()
+
+    def enter(self) -> None:
+        """Count one more that is under way."""
+        self.running += 1
+
+    def leave(self) -> None:
+        """Count one less."""
+        self.running -= 1
+
+    def is_idle(self, now_s: float) -> bool:
+        """Say whether nothing is left to remember."""
+        self.requests.expire(now_s)
+        self.tokens.expire(now_s)
+        used = self.requests.total or self.tokens.total or self.of_month.known
+        return not (self.running or used)
 
     def turn(self, now_s: float, day: str) -> None:
         """Let time pass."""
         self.requests.expire(now_s)
         self.tokens.expire(now_s)
         if day != self.day:
-            if day[:_MONTH_CHARS] != self.day[:_MONTH_CHARS]:
-                self.month_tokens = 0
-            self.day, self.day_tokens = day, 0
+            self.day = day
+            self.of_day.turn(day)
+            self.of_month.turn(day[:_MONTH_CHARS])
 
     def add_tokens(self, now_s: float, tokens: int) -> None:
         """Reserve tokens."""
         self.tokens.add(now_s, tokens)
-        self.day_tokens += tokens
-        self.month_tokens += tokens
+        self.of_day.add(tokens)
+        self.of_month.add(tokens)
 
     def correct_tokens(self, at_s: float, day: str, more: int) -> None:
         """Count more or less for what was reserved then, as far as its periods are not over."""
         self.tokens.correct(at_s, more)
-        if day == self.day:
-            self.day_tokens += more
-        if day[:_MONTH_CHARS] == self.day[:_MONTH_CHARS]:
-            self.month_tokens += more
+        self.of_day.correct(day, more)
+        self.of_month.correct(day[:_MONTH_CHARS], more)
+
+    def has_room(self, most: int) -> bool:
+        """Say whether one more may be under way, of `most` at all gateways."""
+        if self.permits is not None:
+            most = self.permits.most(most)
+        return self.running < most
+
+    @property
+    def claimants(self) -> "list[Claimant]":
+        """What is shared with other gateways."""
+        found: list[Claimant] = [
+            window.share for window in (self.requests, self.tokens) if window.share is not None
+        ]
+        if self.permits is not None:
+            found.append(self.permits)
+        return found + [one for one in (self.of_day, self.of_month) if one.sharing is not None]
 
 
 class Subject(msgspec.Struct, frozen=True, eq=False):
@@ -154,7 +191,7 @@ class Reservation(msgspec.Struct, eq=False):
         """Return a subject that has no room for one more at once, if there is one."""
         for subject in self.subjects:
             most = subject.limits.concurrent
-            if most is not None and subject.meter.running >= most:
+            if most is not None and not subject.meter.has_room(most):
                 return subject
         return None
 
@@ -167,7 +204,9 @@ class Reservation(msgspec.Struct, eq=False):
         assert not self.inside, "a request enters once"
         self.inside = True
         for subject in self.subjects:
-            subject.meter.running += 1
+            subject.meter.enter()
+            if subject.meter.permits is not None:
+                subject.meter.permits.used()
 
     def settle(self, tokens: int) -> None:
         """Replace the estimate by what was used, and count no longer among those under way."""
@@ -176,7 +215,9 @@ class Reservation(msgspec.Struct, eq=False):
         for subject in self.subjects:
             subject.meter.correct_tokens(self.at_s, self.day, tokens - self.tokens)
             if self.inside:
-                subject.meter.running -= 1
+                subject.meter.leave()
+                if subject.meter.permits is not None:
+                    subject.meter.permits.released()
 
 
 class Limiter:
@@ -203,52 +244,66 @@ class Limiter:
     def _subject(self, name: str, limits: Limits, place: tuple[str, str]) -> Subject:
         meter = self._meters.get(place)
         if meter is None:
-            meter = self._meters[place] = Meter()
-        if self.sharing is not None:
+            meter = self._meters[place] = self.make_meter(place)
+        if self.sharing is not None and meter.limits is not limits:
             _share(self.sharing, meter, place, limits)
         return Subject(name, limits, meter)
+
+    def make_meter(self, place: tuple[str, str]) -> Meter:
+        """Return the meter of who was not met before, by key and alias ("": any)."""
+        del place  # meters of one process are told apart by who holds them
+        return Meter()
+
+    def admit(
+        self, subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: float
+    ) -> Reservation:
+        """Let a request of about so many tokens in. Raises RateLimited, BudgetExceeded."""
+        return admit(subjects, tokens, now_s, unix_s)
 
     def restore(self, place: tuple[str, str], day: str, day_tokens: int, month_tokens: int) -> None:
         """Take over the sums of before this process, by key and alias ("": any)."""
         meter = self._meters.setdefault(place, Meter())
         meter.day = day
-        meter.day_tokens += day_tokens
-        meter.month_tokens += month_tokens
+        meter.of_day.restore(day, day_tokens)
+        meter.of_month.restore(day[:_MONTH_CHARS], month_tokens)
 
     def prune(self, now_s: float) -> None:
         """Forget meters in which nothing is left to remember."""
         for place, meter in list(self._meters.items()):
-            meter.requests.expire(now_s)
-            meter.tokens.expire(now_s)
-            if not (
-                meter.running or meter.requests.total or meter.tokens.total or meter.month_tokens
-            ) and (self.sharing is None or _forget_shares(self.sharing, meter)):
+            if meter.is_idle(now_s) and (
+                self.sharing is None or _forget_shares(self.sharing, meter)
+            ):
                 del self._meters[place]
 
-    def claims_afresh(self, now_s: float) -> list[tuple[Share, Claim]]:
-        """Return what tells everything that was used here in the last minute."""
-        found = []
+    def claims_afresh(self, now_s: float) -> list[tuple[Claimant, msgspec.Struct]]:
+        """Return what tells everything that was used here in the last minute, and is running."""
+        found: list[tuple[Claimant, msgspec.Struct]] = []
         for meter in self._meters.values():
             for window in (meter.requests, meter.tokens):
                 if window.share is not None:
                     window.expire(now_s)
                     found.append((window.share, window.share.afresh(window.buckets())))
+            for other in meter.claimants:
+                claim = None if isinstance(other, Share) else other.claim(tick=False)
+                if claim is not None:
+                    found.append((other, claim))
         return found
 
 
 def _forget_shares(sharing: Sharing, meter: Meter) -> bool:
     """Forget a meter's shares, unless a request may be waiting for one; it would count nowhere."""
-    shares = [window.share for window in (meter.requests, meter.tokens) if window.share is not None]
-    if any(share in sharing.active for share in shares):
+    claimants = meter.claimants
+    if any(one in sharing.active for one in claimants):
         return False
-    for share in shares:
-        sharing.forget(share.name)
+    for one in claimants:
+        sharing.forget(one.name)
     return True
 
 
 def _share(sharing: Sharing, meter: Meter, place: tuple[str, str], limits: Limits) -> None:
     """Hold a meter to limits that other gateways count on, too."""
     name = "\0".join(place)
+    meter.limits = limits
     for window, limit, kind in (
         (meter.requests, limits.requests_per_minute, "requests"),
         (meter.tokens, limits.tokens_per_minute, "tokens"),
@@ -257,12 +312,34 @@ def _share(sharing: Sharing, meter: Meter, place: tuple[str, str], limits: Limit
             window.share = None
         elif window.share is None or window.share.limit != limit:
             window.share = sharing.share(f"{kind}\0{name}", limit)
+    for budget, limit in (
+        (meter.of_day, limits.tokens_per_day),
+        (meter.of_month, limits.tokens_per_month),
+    ):
+        budget.sharing = None if limit is None else sharing
+        budget.limit, budget.place = limit or 0, name
+    _permit(sharing, meter, f"concurrent\0{name}", limits.concurrent)
 
 
-def lacking(subjects: tuple[Subject, ...], tokens: int) -> bool:
+def _permit(sharing: Sharing, meter: Meter, name: str, limit: int | None) -> None:
+    permits = meter.permits
+    if limit is not None:
+        if permits is None:
+            permits = meter.permits = sharing.permits[name] = Permits(sharing, name, limit, meter)
+        permits.limit = limit
+    elif permits is not None:
+        permits.end()
+        sharing.forget(name)
+        meter.permits = None
+
+
+def lacking(subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: float) -> bool:
     """Note what a request lacks of shares; False: it lacks nothing."""
-    found = False
+    found, day = False, day_of(unix_s)
     for subject in subjects:
+        subject.meter.turn(now_s, day)
+        for budget in (subject.meter.of_day, subject.meter.of_month):
+            found = budget.lacks(tokens) or found
         for window, used in ((subject.meter.requests, 1), (subject.meter.tokens, tokens)):
             share = window.share
             if share is None or not share.live:
@@ -291,11 +368,11 @@ def admit(subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: floa
 
 def _check(subject: Subject, tokens: int, now_s: float) -> None:
     limits, meter = subject.limits, subject.meter
-    for limit, used, period in (
-        (limits.tokens_per_day, meter.day_tokens, "day"),
-        (limits.tokens_per_month, meter.month_tokens, "month"),
+    for limit, budget, period in (
+        (limits.tokens_per_day, meter.of_day, "day"),
+        (limits.tokens_per_month, meter.of_month, "month"),
     ):
-        if limit is not None and used >= limit:
+        if limit is not None and not budget.has_room(limit):
             raise BudgetExceeded(
                 f"{subject.name} has used its {limit} tokens of this {period}",
                 hint=f"the next {period} begins at midnight UTC",
@@ -340,4 +417,9 @@ def headers(reservation: Reservation, now_s: float) -> list[tuple[str, str]]:
 
 def day_of(unix_s: float) -> str:
     """Return the day of a moment as YYYY-MM-DD, in UTC."""
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d")
+    return _day(int(unix_s // DAY_S))
+
+
+@lru_cache(maxsize=64)  # asked for with every request that has limits
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * DAY_S, UTC).strftime("%Y-%m-%d")

@@ -11,14 +11,15 @@ When that place is away, each gateway goes by its own window alone (`Sharing.liv
 writes down there what it used meanwhile when it is back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import msgspec
 
 IN_ADVANCE = 0.01  # of a limit, for each gateway
 
 
-class Claim(msgspec.Struct, frozen=True, array_like=True):
+class Claim(msgspec.Struct, frozen=True, array_like=True, tag="minute"):
     """What one share asks for; `changes` are amounts to be added, by second.
 
     `need` is the largest amount that somebody waits for. `afresh` replaces all that was written
@@ -33,11 +34,49 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Grant(msgspec.Struct, frozen=True, array_like=True):
-    """What a share was granted, what the others used in the last minute, and when to come back."""
+    """What was granted, and what is known of the others.
+
+    Of a limit per minute that is what they used, and `more` the seconds until it is worth coming
+    back; of a budget what they used, and `more` its base; of permits how many wait at them.
+    """
 
     granted: int
     others: int
-    wait_s: float
+    more: float
+
+
+class Claimant(Protocol):
+    """What asks in the common place for its part of one limit."""
+
+    @property
+    def name(self) -> str:
+        """What it is called there."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to ask for or to tell."""
+        ...
+
+    def claim(self, *, tick: bool) -> msgspec.Struct | None:
+        """Return what to ask for, None if there is nothing."""
+        ...
+
+    def take_over(self, grant: Grant, second: int) -> None:
+        """Take the answer."""
+        ...
+
+    def void(self) -> None:
+        """Nothing that was granted or is still to be told counts any more."""
+        ...
+
+
+class Pressable(Protocol):
+    """What can be told that others wait for it."""
+
+    def press(self) -> None:
+        """Somebody waits."""
+        ...
 
 
 class Share:
@@ -110,7 +149,7 @@ class Share:
         self.left += grant.granted
         self._granted_at = second
         self.others = grant.others
-        self.wait_s = grant.wait_s
+        self.wait_s = grant.more
 
     def afresh(self, used: Iterable[tuple[int, int]]) -> Claim:
         """Return the claim that writes down anew what this gateway used, by its own seconds."""
@@ -134,13 +173,21 @@ class Share:
 class Sharing:
     """All shares of this gateway."""
 
-    __slots__ = ("active", "live", "offset_s", "shares")
+    __slots__ = ("active", "hurry", "live", "offset_s", "permits", "shares")
 
     def __init__(self) -> None:
         self.live = False
         self.offset_s = 0.0  # from this process's clock to that of the common place
         self.shares: dict[str, Share] = {}
-        self.active: dict[Share, None] = {}  # with something to ask for or to tell
+        self.permits: dict[str, Pressable] = {}
+        self.active: dict[Claimant, None] = {}  # with something to ask for or to tell
+        self.hurry: Callable[[], None] = lambda: None  # has the active ones asked for now
+
+    def hasten(self, claimant: Claimant) -> None:
+        """Ask for this one as soon as possible."""
+        self.active[claimant] = None
+        if self.live:
+            self.hurry()
 
     def share(self, name: str, limit: int) -> Share:
         """Return the share of a limit; a limit that was changed keeps it."""
@@ -153,6 +200,7 @@ class Sharing:
     def forget(self, name: str) -> None:
         """Nobody uses the limit any more; what is left of it goes back all the same."""
         self.shares.pop(name, None)
+        self.permits.pop(name, None)
 
     def rest(self) -> None:
         """Look no more after what is idle."""
@@ -162,6 +210,7 @@ class Sharing:
     def lose(self) -> None:
         """The common place is away."""
         self.live = False
-        for share in (*self.shares.values(), *self.active):
-            share.void()
+        lost: list[Claimant] = [*self.shares.values(), *self.active]
         self.active.clear()
+        for claimant in lost:
+            claimant.void()

@@ -15,10 +15,12 @@ import msgspec
 from arriero.base.clock import Clock
 from arriero.core.limits import Limiter
 from arriero.core.others import State
-from arriero.core.shares import Claim, Share, Sharing
+from arriero.core.permits import Permits
+from arriero.core.shares import Claimant, Sharing
 from arriero.peers.port import Board, Heard, PeersUnavailable
 
 TICK_S = 0.1
+POLL_S = 0.025  # while somebody waits for a permit
 RETRY_S = 0.5
 CLAIMS_MAX = 256  # in one exchange, which stops the server for everybody
 
@@ -47,6 +49,7 @@ class Link:
         self._told_down = False
         self._tick_s = 0.0  # when the next is due
         self.sharing = Sharing()
+        self.sharing.hurry = self._wanted.set
         limiter.sharing = self.sharing
         self.others = 0  # gateways besides this one
 
@@ -91,9 +94,12 @@ class Link:
     async def _until_wanted(self) -> bool:
         """Wait for the next tick, or until somebody lacks something; return whether it is a tick.
 
-        Ticks also come when somebody always does.
+        Ticks also come when somebody always does. What another gateway gives back is not told to
+        those who wait: they ask.
         """
         left_s = self._tick_s - self._clock.now_s()
+        if any(isinstance(one, Permits) and one.line for one in self.sharing.active):
+            left_s = min(left_s, POLL_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(left_s, 0.0)):
                 await self._wanted.wait()
@@ -119,7 +125,8 @@ class Link:
         sharing = self.sharing
         state = msgspec.json.encode(self._state()).decode()
         if sharing.live:
-            claims = [(share, share.claim(tick=tick)) for share in sharing.active]
+            asking = [(one, one.claim(tick=tick)) for one in sharing.active]
+            claims = [(one, claim) for one, claim in asking if claim is not None]
         else:
             await self._ask([], state)  # what was used is told by the seconds of the clock there
             claims = self._limiter.claims_afresh(self._clock.now_s())
@@ -128,17 +135,22 @@ class Link:
             await self._ask(claims[start : start + CLAIMS_MAX], state)
         sharing.rest()
         self._take_over(heard)
+        for name in heard.pressing:
+            if name in sharing.permits:
+                sharing.permits[name].press()
         if not sharing.live:
             sharing.live = True
             self._told_down = False
             _log.info("peers available", extra={"others": len(heard.others)})
 
-    async def _ask(self, claims: Sequence[tuple[Share, Claim]], state: str) -> Heard:
-        names = [share.name for share, _ in claims]
+    async def _ask(self, claims: Sequence[tuple[Claimant, msgspec.Struct]], state: str) -> Heard:
+        names = [one.name for one, _ in claims]
         heard = await self._board.exchange(names, [claim for _, claim in claims], state)
         self.sharing.offset_s = heard.now_s - self._clock.now_s()
-        for (share, _), grant in zip(claims, heard.grants, strict=True):
-            share.take_over(grant, int(heard.now_s))
+        for (one, _), grant in zip(claims, heard.grants, strict=True):
+            one.take_over(grant, int(heard.now_s))
+            if not one.idle:
+                self.sharing.active[one] = None
         return heard
 
     def _take_over(self, heard: Heard) -> None:

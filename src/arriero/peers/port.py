@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from arriero.core.shares import Claim, Grant
+from arriero.core.shares import Grant
 
 
 class PeersUnavailable(Exception):
@@ -21,11 +21,15 @@ class PeersUnusable(Exception):
 
 
 class Heard(msgspec.Struct, frozen=True, array_like=True):
-    """What is known there: its clock (Unix seconds), grants, and the others' names and states."""
+    """What is known there: its clock (Unix seconds), grants, the others' names and states.
+
+    `pressing` are the names of limits for whose permits somebody waits.
+    """
 
     now_s: float
     grants: list[Grant]
     others: list[tuple[str, str]]
+    pressing: list[str]
 
 
 class Board(Protocol):
@@ -33,7 +37,9 @@ class Board(Protocol):
 
     name: str  # of this gateway, different at each
 
-    async def exchange(self, names: Sequence[str], claims: Sequence[Claim], state: str) -> Heard:
+    async def exchange(
+        self, names: Sequence[str], claims: Sequence[msgspec.Struct], state: str
+    ) -> Heard:
         """Tell this gateway's state, which counts for a second, and claim of the limits named."""
         ...
 

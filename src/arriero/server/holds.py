@@ -2,10 +2,12 @@
 
 A limit on how many run at once refuses nobody: who is over it waits here, first come, first served,
 for as long as its class may wait in the queue, and goes to the queue of the backends afterwards.
+Where there are several gateways, first come is so at all of them together (`core.permits`).
 """
 
 import asyncio
 from collections import deque
+from functools import partial
 
 from arriero.base.errors import QueueTimeout
 from arriero.core.limits import Meter, Reservation, Subject
@@ -73,11 +75,16 @@ class Holds:
 
     def join(self, held: Held) -> None:
         """Wait behind those who came before."""
+        limited = [one for one in held.reservation.subjects if one.limits.concurrent]
         subject = held.reservation.crowded() or next(
-            one for one in held.reservation.subjects if self._lines.get(one.meter)
+            (one for one in limited if self._lines.get(one.meter)), limited[0]
         )
         self._places[held] = subject
         self._lines.setdefault(subject.meter, deque()).append(held)
+        if subject.meter.permits is not None:
+            since_s = asyncio.get_running_loop().time()
+            go_on = partial(self._vacate, subject.meter)
+            subject.meter.permits.wait(held, since_s, go_on)
 
     def leave(self, held: Held) -> Subject:
         """Wait no longer."""
@@ -86,31 +93,41 @@ class Holds:
         line.remove(held)
         if not line:
             del self._lines[subject.meter]
+        if subject.meter.permits is not None:
+            subject.meter.permits.leave(held)
         return subject
 
     def settle(self, reservation: Reservation, tokens: int) -> None:
         """End a request, and let those go on for whom there is room now."""
         reservation.settle(tokens)
-        if not self._lines:
-            return
-        if not self._vacant:  # by way of the loop: a long line must not recurse
+        if self._lines:
+            self._vacate(*(subject.meter for subject in reservation.subjects))
+
+    def sweep(self) -> None:
+        """Look whether there is room that nobody told of; alone, there never is."""
+
+    def _vacate(self, *meters: Meter) -> None:
+        """Look by way of the loop whether somebody may go on: a long line must not recurse."""
+        if not self._vacant:
             asyncio.get_running_loop().call_soon(self._advance_all)
-        self._vacant.update((subject.meter, None) for subject in reservation.subjects)
+        self._vacant.update((meter, None) for meter in meters)
 
     def _advance_all(self) -> None:
         vacant, self._vacant = self._vacant, {}
         for meter in vacant:
-            self._advance(meter)
+            while (held := self._admitted(meter)) is not None:
+                held.waiter.resume(None)
 
-    def _advance(self, meter: Meter) -> None:
+    def _admitted(self, meter: Meter) -> Held | None:
+        """Let the first of a line enter, if there is room."""
         while line := self._lines.get(meter):
             held = line[0]
             other = held.reservation.crowded()
             if other is not None and other.meter is meter:
-                return
+                return None
             self.leave(held)
-            if other is not None:
-                self.join(held)  # there is room here, and none at its other subject
-                continue
-            held.reservation.enter()
-            held.waiter.resume(None)
+            if other is None:
+                held.reservation.enter()
+                return held
+            self.join(held)  # there is room here, and none at its other subject
+        return None

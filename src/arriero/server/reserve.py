@@ -4,7 +4,7 @@ from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.core.ask import Ask
 from arriero.core.fleet import Alias
 from arriero.core.keys import Key
-from arriero.core.limits import admit, headers, lacking
+from arriero.core.limits import headers, lacking
 from arriero.peers.link import Link
 from arriero.server.exchange import Exchange
 from arriero.server.holds import Held
@@ -19,11 +19,12 @@ async def reserve(exchange: Exchange, key: Key, alias: Alias, ask: Ask) -> None:
     holds, clock = gateway.holds, gateway.clock
     subjects = gateway.limiter.subjects(key, alias.name, alias.settings.limits)
     tokens = ask.prompt_tokens + ask.output_tokens
-    if gateway.peers is not None and lacking(subjects, tokens):
-        await _claimed(exchange, gateway.peers)
     now_s = clock.now_s()
+    if gateway.peers is not None and lacking(subjects, tokens, now_s, clock.unix_s()):
+        await _claimed(exchange, gateway.peers)
+        now_s = clock.now_s()
     try:
-        reservation = admit(subjects, tokens, now_s, clock.unix_s())
+        reservation = gateway.limiter.admit(subjects, tokens, now_s, clock.unix_s())
     except (RateLimited, BudgetExceeded) as refused:
         gateway.counters.limit_refused(refused.code)
         raise
