@@ -213,7 +213,7 @@ def told(
 
 def holds(fleet: Fleet, asked: Ask) -> bool:
     prefixes = station(fleet, "a").group.prefixes
-    return prefixes.held(station(fleet, "a").host.bit, chain_for(asked)) > 0.5
+    return prefixes.held(station(fleet, "a").host.bit, chain_for(asked, fleet.roster)) > 0.5
 
 
 OLD, SECOND, YOUNG = (ask(f"{letter} " * 2000) for letter in "oyz")

@@ -34,7 +34,8 @@ def adaptive(alias: Alias, mask: int, roster: Roster, ask: Ask, turn: int) -> Ta
         if hosts:
             tied, cost = cheapest(branch.group, hosts, roster, ask)
             if ask.session:
-                tied = tied & branch.group.prefixes.host_of(ask.session) or tied
+                session = session_for(ask, roster)
+                tied = tied & branch.group.prefixes.host_of(session) or tied
             if cost < least:
                 best, least = tied, cost
     if best & (best - 1):
@@ -50,7 +51,7 @@ def cheapest(group: Group, hosts: int, roster: Roster, ask: Ask) -> tuple[int, f
         for pace in group.paces.all(hosts)
     ]
     best, least = 0, float("inf")
-    for holders, tokens in parts(group, hosts, ask):
+    for holders, tokens in parts(group, hosts, roster, ask):
         for alike, prompt_s, write_s in paces:
             read_s = tokens * prompt_s
             if read_s + write_s > least:
@@ -77,11 +78,11 @@ def _least_busy(hosts: int, levels: list[int]) -> tuple[int, int]:
     raise AssertionError("every host stands on a level")
 
 
-def parts(group: Group, hosts: int, ask: Ask) -> list[tuple[int, float]]:
+def parts(group: Group, hosts: int, roster: Roster, ask: Ask) -> list[tuple[int, float]]:
     """Return disjoint masks of hosts with the tokens they would have to read, fewest first."""
     chain = ask.chain
     if chain is None:
-        chain = chain_for(ask)
+        chain = chain_for(ask, roster)
     found: list[tuple[int, float]] = []
     length, tokens = chain.length, ask.prompt_tokens
     for holders, chars in group.prefixes.holders(hosts, chain):
@@ -93,14 +94,23 @@ def parts(group: Group, hosts: int, ask: Ask) -> list[tuple[int, float]]:
     return found
 
 
-def chain_for(ask: Ask) -> Chain:
+def chain_for(ask: Ask, roster: Roster) -> Chain:
     """Return the request's chain, made when it is first wanted."""
     chain = ask.chain
     if chain is None:
-        chain = ask.chain = chain_of(ask.request)
+        hints = roster.hints
+        chain = ask.chain = chain_of(ask.request, hash if hints is None else hints.hashed)
     return chain
+
+
+def session_for(ask: Ask, roster: Roster) -> str:
+    """Return what the request's conversation is remembered by, "" if it has no name."""
+    if roster.hints is None or not ask.session:
+        return ask.session
+    return roster.hints.session(ask.session)
 
 
 def unread(station: Station, ask: Ask) -> float:
     """Return how many tokens of a prompt a station would have to read."""
-    return ask.prompt_tokens * (1 - station.group.prefixes.held(station.host.bit, chain_for(ask)))
+    chain, host = chain_for(ask, station.host.roster), station.host
+    return ask.prompt_tokens * (1 - station.group.prefixes.held(host.bit, chain))

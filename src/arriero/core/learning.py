@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from arriero.core.adaptive import chain_for
+from arriero.core.adaptive import chain_for, session_for
 from arriero.core.ask import Ask
 from arriero.core.roster import Station
 from arriero.wire.canonical import Usage
@@ -40,12 +40,16 @@ class Sent(msgspec.Struct, frozen=True):
 
 def sent(station: Station, ask: Ask) -> Sent:
     """Note that a request is sent to a station; its lease has been taken."""
-    chain, host = chain_for(ask), station.host
+    host = station.host
+    roster = host.roster
+    chain, session = chain_for(ask, roster), session_for(ask, roster)
     prefixes = station.group.prefixes
     held, used = prefixes.last_use(host.bit, chain)
     prefixes.note(host.bit, chain)
-    if ask.session:
-        prefixes.note_session(ask.session, host.bit)
+    if session:
+        prefixes.note_session(session, host.bit)
+    if roster.hints is not None:
+        roster.hints.note(station, chain.sent, session)
     return Sent(station, held, used, host.in_flight == 1)
 
 

@@ -10,7 +10,8 @@ that is known gives all the hosts with the longest common beginning at once, and
 depend on how many hosts there are.
 
 No text is kept, only hashes; they are Python's own, keyed anew in each process (SipHash, PEP 456),
-so nobody can choose prompts that collide. A wrong guess costs a prefill and nothing else.
+so nobody can choose prompts that collide. Several gateways use others (`core.hints`). A wrong guess
+costs a prefill and nothing else.
 
 What a host can hold is bounded, and so is what is remembered of it: its least recently used blocks
 go first. A chain is noted from its end to its beginning, so the end of a conversation is forgotten
@@ -18,18 +19,20 @@ before the system message that it shares with others.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
-from arriero.wire.canonical import CanonicalRequest, Chat, Completion, Message, Tool
+from arriero.wire.canonical import CanonicalRequest, Chat, Completion, Message
 
 BLOCK_CHARS: Final = 2048
 # Of one model on one host. Ollama's prompt cache holds 8 GiB (llama.cpp #16391), 64k tokens of a
 # model of 8B parameters: about 128 full blocks, or this many short messages.
 BLOCKS_MAX: Final = 512
 SESSIONS_MAX: Final = 4096
+
+Hashed = Callable[[tuple[object, ...]], int]
 
 _ANSWER: Final = 1  # stands for whatever a model answered to the prompt before it
 
@@ -50,21 +53,24 @@ class Chain(msgspec.Struct, frozen=True, gc=False):
         return self.chars[-1] if self.chars else 0
 
 
-def chain_of(request: CanonicalRequest) -> Chain:
+def chain_of(request: CanonicalRequest, hashed: Hashed = hash) -> Chain:
     """Return the chain of a request; embeddings have an empty one, because nothing of them stays.
 
     The model is not part of it: there is one index for each. Tools are, since templates write
     them in front of the first message, and so is everything that changes how a prompt is written.
     """
     if isinstance(request, Chat):
-        seed = hash((str(request.think), *map(_tool_hash, request.tools)))
-        return _chat_chain(seed, request.messages)
+        tools = [
+            hashed((tool.name, tool.description, bytes(tool.parameters))) for tool in request.tools
+        ]
+        return _chat_chain(hashed((str(request.think), *tools)), request.messages, hashed)
     if isinstance(request, Completion):
-        return _chat_chain(hash(request.suffix), [Message("user", request.prompt)])
+        message = Message("user", request.prompt)
+        return _chat_chain(hashed((request.suffix,)), [message], hashed)
     return Chain([], [], [])
 
 
-def _chat_chain(state: int, messages: Sequence[Message]) -> Chain:
+def _chat_chain(state: int, messages: Sequence[Message], hashed: Hashed) -> Chain:
     """Hash message by message.
 
     Beside an assistant's message stands the hash of "the answer to this", which is noted at the end
@@ -78,10 +84,10 @@ def _chat_chain(state: int, messages: Sequence[Message]) -> Chain:
     for message in messages:
         content = message.content
         if type(content) is not str or message.tool_calls:
-            content = _flat(message)
+            content = _flat(message, hashed)
         before, start, end = state, 0, len(content)
         while end - start > BLOCK_CHARS:  # hardly ever
-            state = hash((state, content[start : start + BLOCK_CHARS]))
+            state = hashed((state, content[start : start + BLOCK_CHARS]))
             start += BLOCK_CHARS
             hashes.append(state)
             sent.append(state)
@@ -89,17 +95,17 @@ def _chat_chain(state: int, messages: Sequence[Message]) -> Chain:
         length += end
         role = message.role
         if role == "assistant":
-            hashes.append(hash((before, _ANSWER)))
+            hashes.append(hashed((before, _ANSWER)))
             chars.append(length)
-        state = hash((state, role, content[start:] if start else content))
+        state = hashed((state, role, content[start:] if start else content))
         hashes.append(state)
         sent.append(state)
         chars.append(length)
-    sent.append(hash((state, _ANSWER)))
+    sent.append(hashed((state, _ANSWER)))
     return Chain(hashes, chars, sent)
 
 
-def _flat(message: Message) -> str:
+def _flat(message: Message, hashed: Hashed) -> str:
     """Return all that a message says as one string; an image stands as its hash.
 
     An image's length in base64 says nothing of its tokens, so it is not to count as text.
@@ -107,13 +113,9 @@ def _flat(message: Message) -> str:
     content = message.content
     pieces = [content] if isinstance(content, str) else []
     if not isinstance(content, str):
-        pieces += [f"{part.text}{hash(part.image_base64):x}" for part in content]
+        pieces += [f"{part.text}{hashed((part.image_base64,)):x}" for part in content]
     pieces += [f"{call.name}{call.arguments}" for call in message.tool_calls]
     return "\0".join(pieces)
-
-
-def _tool_hash(tool: Tool) -> int:
-    return hash((tool.name, tool.description, bytes(tool.parameters)))
 
 
 class Index:

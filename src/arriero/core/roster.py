@@ -382,16 +382,33 @@ class Claims(Protocol):
         ...
 
 
+class Telling(Protocol):
+    """What tells other gateways where requests went."""
+
+    def hashed(self, parts: tuple[object, ...]) -> int:
+        """Return the same for the same parts, at any gateway."""
+        ...
+
+    def session(self, name: str) -> str:
+        """Return what stands for a conversation's name."""
+        ...
+
+    def note(self, station: Station, blocks: list[int], session: str) -> None:
+        """A request was sent to a station: the blocks of its prompt, its conversation."""
+        ...
+
+
 class Roster:
     """Every host there was since the start, by its bit."""
 
     __slots__ = (
-        "available", "dirty", "groups", "hosts", "levels", "loading", "now_s", "on_vacant",
+        "available", "dirty", "groups", "hints", "hosts", "levels", "loading", "now_s", "on_vacant",
         "ramping", "ratios", "resting", "shared", "suspects", "withheld",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.shared: Claims | None = None  # where several workers count together (core.tally)
+        self.hints: Telling | None = None  # where there are several gateways (core.hints)
         self.hosts: list[Host] = []  # by the position of their bits
         self.levels = [0]  # levels[n]: the hosts with n requests in flight, also of other gateways
         self.available = 0  # the hosts whose breaker is closed

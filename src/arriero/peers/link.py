@@ -13,16 +13,20 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from arriero.base.clock import Clock
+from arriero.core.hints import Hint
 from arriero.core.limits import Limiter
 from arriero.core.others import State
 from arriero.core.permits import Permits
 from arriero.core.shares import Claimant, Sharing
-from arriero.peers.port import Board, Heard, PeersUnavailable
+from arriero.peers.port import Board, Fleet, Heard, PeersUnavailable
 
 TICK_S = 0.1
 POLL_S = 0.025  # while somebody waits for a permit
 RETRY_S = 0.5
 CLAIMS_MAX = 256  # in one exchange, which stops the server for everybody
+
+_GARBLED = "another gateway says what is not understood here"
+_decode_hints = msgspec.json.Decoder(list[Hint]).decode
 
 _log = logging.getLogger("arriero.peers")
 
@@ -35,15 +39,13 @@ class Link:
         board: Board,
         clock: Clock,
         limiter: Limiter,
-        state: Callable[[], State],
-        hear: Callable[[list[State], int, float], None],
+        fleet: Fleet,
     ) -> None:
-        """Tell `state`, and `hear` the others' states, this gateway's rank among them, the time."""
+        """Tell of `fleet` and let it hear of the others; hold `limiter` to what all of them use."""
         self._board = board
         self._clock = clock
         self._limiter = limiter
-        self._state = state
-        self._hear = hear
+        self._fleet = fleet
         self._waiting: dict[Callable[[], None], None] = {}
         self._wanted = asyncio.Event()
         self._told_down = False
@@ -123,14 +125,16 @@ class Link:
 
     async def _exchange(self, *, tick: bool) -> None:
         sharing = self.sharing
-        state = msgspec.json.encode(self._state()).decode()
+        state = msgspec.json.encode(self._fleet.state()).decode()
         if sharing.live:
             asking = [(one, one.claim(tick=tick)) for one in sharing.active]
             claims = [(one, claim) for one, claim in asking if claim is not None]
         else:
             await self._ask([], state)  # what was used is told by the seconds of the clock there
             claims = self._limiter.claims_afresh(self._clock.now_s())
-        heard = await self._ask(claims[:CLAIMS_MAX], state)
+        hints = self._fleet.hints() if tick else []
+        told = msgspec.json.encode(hints).decode() if hints else ""
+        heard = await self._ask(claims[:CLAIMS_MAX], state, told)
         for start in range(CLAIMS_MAX, len(claims), CLAIMS_MAX):
             await self._ask(claims[start : start + CLAIMS_MAX], state)
         sharing.rest()
@@ -143,29 +147,36 @@ class Link:
             self._told_down = False
             _log.info("peers available", extra={"others": len(heard.others)})
 
-    async def _ask(self, claims: Sequence[tuple[Claimant, msgspec.Struct]], state: str) -> Heard:
+    async def _ask(
+        self, claims: Sequence[tuple[Claimant, msgspec.Struct]], state: str, hints: str = ""
+    ) -> Heard:
         names = [one.name for one, _ in claims]
-        heard = await self._board.exchange(names, [claim for _, claim in claims], state)
+        heard = await self._board.exchange(names, [claim for _, claim in claims], state, hints)
         self.sharing.offset_s = heard.now_s - self._clock.now_s()
         for (one, _), grant in zip(claims, heard.grants, strict=True):
             one.take_over(grant, int(heard.now_s))
             if not one.idle:
                 self.sharing.active[one] = None
+        try:
+            for told in heard.hints:
+                self._fleet.heed(_decode_hints(told))
+        except msgspec.DecodeError as error:
+            raise PeersUnavailable(_GARBLED) from error
         return heard
 
     def _take_over(self, heard: Heard) -> None:
         try:
             states = [msgspec.json.decode(state, type=State) for _, state in heard.others]
         except msgspec.DecodeError as error:
-            raise PeersUnavailable("another gateway says what is not understood here") from error
+            raise PeersUnavailable(_GARBLED) from error
         self.others = len(heard.others)
         rank = sum(name < self._board.name for name, _ in heard.others)
-        self._hear(states, rank, heard.now_s)
+        self._fleet.hear(states, rank, heard.now_s)
 
     def _lose(self, reason: str) -> None:
         self.sharing.lose()
         self.others = 0
-        self._hear([], 0, 0.0)
+        self._fleet.hear([], 0, 0.0)
         if not self._told_down:
             self._told_down = True
             _log.error("peers unavailable: serving by what is known here", extra={"reason": reason})

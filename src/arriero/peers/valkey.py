@@ -3,9 +3,9 @@
 One script does all of an exchange, so that no other gateway comes in between. Of each limit per
 minute there is a hash with what was used, by second and gateway; of each budget one with what each
 gateway used, and of each limit on how many run at once one with who holds how many permits, and
-since when others wait; of the gateways, one with their states. All times are the server's: the
-clocks of the gateways need not agree. Keys share a hash tag, so that a cluster keeps them on one
-node.
+since when others wait; of the gateways, one with their states. Hints go through a stream, which
+keeps the last ones for ten minutes. All times are the server's: the clocks of the gateways need not
+agree. Keys share a hash tag, so that a cluster keeps them on one node.
 """
 
 import secrets
@@ -147,13 +147,25 @@ end
 
 local grants = {}
 for at, asked in ipairs(cmsgpack.unpack(ARGV[3])) do
-  grants[at] = claim[asked[1]](KEYS[at + 2], ARGV[at + 3], unpack(asked, 2))
+  grants[at] = claim[asked[1]](KEYS[at + 3], ARGV[at + 5], unpack(asked, 2))
 end
 
 -- For whose permits somebody waits, or has lately.
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 1)
 local pressing = redis.call('ZRANGE', KEYS[2], 0, 255)
-return cmsgpack.pack({now, grants, others, pressing})
+
+-- What others told since the last time; a gateway that begins hears what is kept.
+local hints, last = {}, ARGV[5]
+for _, entry in ipairs(redis.call('XRANGE', KEYS[3], '(' .. last, '+', 'COUNT', 32)) do
+  last = entry[1]
+  if entry[2][2] ~= gateway then hints[#hints + 1] = entry[2][4] end
+end
+if ARGV[4] ~= '' then
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', 256, '*', 'from', gateway, 'hints', ARGV[4])
+  redis.call('XTRIM', KEYS[3], 'MINID', '~', (second - 600) .. '000')
+  redis.call('EXPIRE', KEYS[3], 600)
+end
+return cmsgpack.pack({now, grants, others, pressing, hints, last})
 """
 _NAME_BYTES = 8
 
@@ -165,6 +177,7 @@ class ValkeyBoard:
         """Prepare to connect. Raises ValueError for a URL that is none."""
         self.name = secrets.token_hex(_NAME_BYTES)
         self._prefix = f"{{{prefix}}}:"
+        self._heard = "0-0"  # the last hint
         self._client = Redis.from_url(
             url,
             socket_timeout=timeout_s,
@@ -175,20 +188,23 @@ class ValkeyBoard:
         self._script = self._client.register_script(_SCRIPT)
 
     async def exchange(
-        self, names: Sequence[str], claims: Sequence[msgspec.Struct], state: str
+        self, names: Sequence[str], claims: Sequence[msgspec.Struct], state: str, hints: str
     ) -> Heard:
         """Run the script. Raises PeersUnavailable."""
-        keys = [f"{self._prefix}{name}" for name in ("gateways", "pressing")]
+        keys = [f"{self._prefix}{name}" for name in ("gateways", "pressing", "hints")]
         keys += [f"{self._prefix}limit\0{name}" for name in names]
         asked = msgspec.msgpack.encode(claims)
+        args: list[str | bytes] = [self.name, state, asked, hints, self._heard, *names]
         try:
-            told = await self._script(keys=keys, args=[self.name, state, asked, *names])
+            told = await self._script(keys=keys, args=args)
         except (RedisError, OSError) as error:
             raise PeersUnavailable(type(error).__name__) from error
         try:
-            return msgspec.msgpack.decode(told, type=Heard)
+            heard = msgspec.msgpack.decode(told, type=Heard)
         except msgspec.DecodeError as error:
             raise PeersUnavailable("an answer that is none of ours") from error
+        self._heard = heard.last
+        return heard
 
     async def close(self) -> None:
         """Say that this gateway is gone, and disconnect. Raises PeersUnavailable."""
