@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 from tests.integration.arena import Running, eventually, serving
@@ -12,6 +13,9 @@ from tests.integration.test_adaptive import LLAMAS, MULES, adaptive, asked, chat
 from tests.peers.test_shared_limits import peers_are, shared
 from tests.peers.valkey import Valkey
 
+from arriero.core.access import MASTER_ID
+from arriero.core.prefix import Index
+from arriero.core.principal import session_name
 from arriero.testing.ollama import OllamaSim
 
 HOSTS = 4
@@ -55,20 +59,25 @@ async def test_the_turns_of_a_conversation_go_to_one_host_through_both(
         assert sorted(went) == [0] * (HOSTS - 1) + [3], "all three turns on one host"
 
 
-async def test_a_conversation_with_a_name_is_known_by_it(
+async def test_a_conversation_is_known_by_its_name(
     pair: tuple[Running, Running], sims: list[OllamaSim]
 ) -> None:
-    """Its prompt was changed at the beginning, so that nothing of it is known."""
+    """What is made of that, when nothing of its prompt is known, is a matter of `adaptive`."""
     one, other = pair
+    roster, prefixes = other.gateway.runtime.fleet.roster, other.station("a").group.prefixes
+    assert roster.hints is not None
     for number in range(HOSTS + 1):
-        name = {"prompt_cache_key": f"talk {number}"}
-        seen, before = known(other), asked(*sims)
-        assert (await ask(one.port, body=chat(f"{number} {MULES}", **name))).good
-        await knows_more(other, seen)
-        changed = chat(f"Today {number}. {MULES}", "more", **name)
-        assert (await ask(other.port, body=changed)).good
-        went = [now - then for now, then in zip(asked(*sims), before, strict=True)]
-        assert 2 in went, "both on the host that had it"
+        before = asked(*sims)
+        body = chat(f"{number} {MULES}", prompt_cache_key=f"talk {number}")
+        assert (await ask(one.port, body=body)).good
+        went = [now - then for now, then in zip(asked(*sims), before, strict=True)].index(1)
+        name = roster.hints.session(session_name(MASTER_ID, f"talk {number}"))
+        bit = other.host("abcd"[went]).bit
+        await eventually(partial(_remembers, prefixes, name, bit), "known there")
+
+
+def _remembers(prefixes: Index, session: str, bit: int) -> bool:
+    return prefixes.host_of(session) == bit
 
 
 async def test_a_gateway_that_begins_later_hears_what_was(
