@@ -53,6 +53,7 @@ CALM = Routing(
     ejection_max_s=60.0,
     probe_interval_s=0.0,
     slow_start_s=0.0,
+    resume_wait_s=0.0,
 )
 
 

@@ -201,7 +201,8 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     `failures_max` in a row. The first ejection lasts `ejection_s`, each following one twice as
     long, up to `ejection_max_s`. A loaded model that has not answered for `probe_interval_s` is
     asked for one token; 0 turns that off. A backend that comes back gets its share of the work
-    within `slow_start_s`; 0 gives it all at once.
+    within `slow_start_s`; 0 gives it all at once. A stream whose backend broke off waits up to
+    `resume_wait_s` for one to come back that can go on with it.
     """
 
     strategy: Strategy = "adaptive"
@@ -214,6 +215,7 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     probe_interval_s: SecondsOrOff = 120.0
     probe_timeout_s: Seconds = 60.0
     slow_start_s: SecondsOrOff = 30.0
+    resume_wait_s: SecondsOrOff = 15.0
 
 
 class Queueing(msgspec.Struct, frozen=True, kw_only=True):

@@ -55,6 +55,7 @@ class Refusal(Enum):
     TOO_OFTEN = "too_often"
     UNVERIFIED = "unverified"  # nobody knows whether the template leaves the message open
     CLOSED = "prefill"  # it does not
+    AWAY = "away"  # it would be known if the host could be reached
     NOBODY = "no_backend"  # that has the same weights and can be asked
 
 

@@ -248,12 +248,10 @@ async def _go_on(broken: Broken, tries: Tries) -> None:
     exchange = broken.exchange
     done = broken.look()
     while not done:
-        tries.only(broken.hosts)
         try:
-            target = tries.at_once() or await tries.in_turn()
+            target = await _who_goes_on(broken, tries)
         except GatewayError as nobody:
             raise broken.give_up(nobody.code) from None
-        assert isinstance(target, Target)
         wanted, relay = broken.go_on(target, BACKEND_DIALECTS[target.host.kind])
         attempt = _start(exchange, wanted, target, tries, relay)
         end = await exchange
@@ -263,6 +261,20 @@ async def _go_on(broken: Broken, tries: Tries) -> None:
             exchange.end_stream(broken.encoder.end())
             return
         done = broken.failed(relay, _lost(attempt, end))
+
+
+async def _who_goes_on(broken: Broken, tries: Tries) -> Target:
+    """Return whom to ask, after a wait if need be. Raises why there is nobody."""
+    while True:
+        tries.only(broken.hosts)
+        try:
+            target = tries.at_once() or await tries.in_turn()
+        except GatewayError:
+            if not await broken.comeback():
+                raise
+        else:
+            assert isinstance(target, Target)
+            return target
 
 
 def _lost(attempt: Attempt, end: object) -> Lost:

@@ -3,6 +3,10 @@
 `core/resume.py` decides what may be resumed and what is asked for; here that is put together with
 what the gateway knows of its hosts, and counted and told. The pipeline sends and waits.
 
+When nobody who may go on can be reached, the stream waits for `routing.resume_wait_s`: a switch
+that starts anew, or a service that does, takes all hosts away for some seconds. Whoever is back
+first goes on, be it the one that broke off.
+
 Each break has one outcome, in the metric and in one line of the log: `resumed` when new text has
 come from elsewhere, `completed` when nothing was missing but the end, `refused` when nobody may go
 on, and `failed` when those who were asked could not.
@@ -14,6 +18,7 @@ from typing import NamedTuple
 from arriero.base.errors import GatewayError
 from arriero.core.attempts import RULES, End, Next
 from arriero.core.fleet import Alias, Target
+from arriero.core.health import Cause
 from arriero.core.prefill import Ending, Prefill, template_of
 from arriero.core.resume import (
     Refusal,
@@ -25,6 +30,7 @@ from arriero.core.resume import (
     limits,
     refusal,
 )
+from arriero.core.routing import usable_mask
 from arriero.core.seam import Seam
 from arriero.core.transcript import Transcript
 from arriero.server.exchange import Exchange
@@ -35,7 +41,8 @@ from arriero.wire.openai_chat_continued import ContinuedChatAnswer
 from arriero.wire.openai_sent import SentEvents
 
 Relay = StreamRelay | PassthroughRelay
-BACKENDS_MIN = 2  # nobody but another one goes on with a stream
+BACKENDS_MIN = 2  # a stream of which there is no other is not remembered
+_GONE = frozenset((Cause.REFUSED, Cause.LOST))  # there may be another process in its place soon
 
 
 def track(relay: Relay, wanted: CanonicalRequest, alias: Alias) -> bool:
@@ -69,8 +76,8 @@ class Broken:
     """A stream that broke off after its client had part of the answer."""
 
     __slots__ = (
-        "_exact", "_failures", "_limits", "_lost", "_resumptions", "_sent", "_wanted", "alias",
-        "encoder", "exchange", "hosts",
+        "_exact", "_failed", "_failures", "_limits", "_lost", "_out", "_resumptions", "_sent",
+        "_until_s", "_wanted", "alias", "encoder", "exchange", "hosts",
     )  # fmt: skip
 
     def __init__(
@@ -82,11 +89,21 @@ class Broken:
         self.hosts = 0  # mask: who may be asked to go on
         self._wanted = wanted
         self._limits = limits(wanted, alias.settings)
-        self._lost = lost
         self._sent, self.encoder = _remembered(exchange, wanted, relay)
         self._resumptions = 0  # that brought new text
-        self._failures = 0  # since the last of them
+        self._begin(lost)
+
+    def _begin(self, lost: Lost) -> None:
+        """Take note of a break."""
+        self._lost = lost
+        self._failures = 0
+        self._failed = ""  # how the last one who was asked to go on could not
         self._exact = True
+        # Mask: who is not asked again, even after coming back.
+        self._out = 0 if RULES[lost.end].mark in _GONE else lost.target.host.bit
+        wait_s = self.exchange.runtime.config.routing.resume_wait_s
+        until_s = self.exchange.gateway.clock.now_s() + wait_s
+        self._until_s = min(until_s, self.exchange.deadline_s)
 
     def look(self) -> bool:
         """Find out who may go on; True when nobody has to, and the stream was ended.
@@ -99,6 +116,8 @@ class Broken:
             return True
         if reason is None:
             self.hosts, reason = self._candidates()
+            if reason is Refusal.AWAY:
+                return False
         if reason is not None:
             self._tell("stream not resumed", "refused", reason.value)
             raise self._lost.error
@@ -111,18 +130,25 @@ class Broken:
             return Refusal.NOBODY
         return refusal(self._wanted, self._sent, self._resumptions)
 
-    def _candidates(self) -> tuple[int, Refusal | None]:
-        """Return the hosts whose model would go on with this very text, or why there are none."""
+    def _candidates(self, *, back: bool = False) -> tuple[int, Refusal | None]:
+        """Return the hosts whose model would go on with this very text, or why there are none.
+
+        The one that broke off is among them only when it has come back.
+        """
         begun = bool(self._sent.text())
         lost = self._lost.target
         hosts, reason = 0, Refusal.NOBODY
         for target in self.alias.targets:
-            if target.host is lost.host or (begun and not _same_weights(target, lost)):
+            if target.host is lost.host and not back:
+                continue
+            if begun and not _same_weights(target, lost):
                 continue
             ends = ending(self._wanted, self._sent, self._seat(target)) if begun else Ending.KEPT
             if ends:
                 hosts |= target.host.bit
-            else:
+            elif target.host.kind == "ollama" and not target.host.version:
+                reason = Refusal.AWAY  # nobody knows what it will be when it is back
+            elif reason is not Refusal.AWAY:
                 reason = Refusal.UNVERIFIED if ends is None else Refusal.CLOSED
         return hosts, None if hosts else reason
 
@@ -172,22 +198,45 @@ class Broken:
         Raises the error when nobody is left to be asked.
         """
         if relay.sent:  # it did go on, and broke off itself
-            self._lost = lost
-            self._failures, self._exact = 0, True
+            self._begin(lost)
             return self.look()
-        rule = RULES[lost.end]
+        rule, bit = RULES[lost.end], lost.target.host.bit
+        self._failed = lost.end.value
         if lost.end is End.DIVERGED and self._exact:
             self._exact = False  # the same host may go on with the whole text
         else:
-            self.hosts &= ~lost.target.host.bit
+            self.hosts &= ~bit
+            self._out |= 0 if rule.mark in _GONE else bit
         self._failures += rule.next is Next.RETRY
-        if rule.next is Next.STOP or self._failures > self.alias.retries or not self.hosts:
-            raise self.give_up(lost.end.value)
+        if rule.next is Next.STOP or self._failures > self.alias.retries:
+            raise self.give_up(self._failed)
         return False
+
+    async def comeback(self) -> bool:
+        """Wait until somebody who may go on can be reached again; False when that takes too long.
+
+        Raises ClientGone, and BackendTimeout when the request's own time is over.
+        """
+        self.hosts = 0
+        hosts, reason = self._candidates(back=True)
+        waits = self.exchange.gateway.clock.now_s() < self._until_s
+        if waits and (hosts & ~self._out or reason is Refusal.AWAY):
+            self.exchange.ongoing = _Away(self.exchange, self._is_over)
+            await self.exchange
+            self.exchange.ongoing = None
+        return bool(self.hosts)
+
+    def _is_over(self, now_s: float) -> bool:
+        """Say whether the wait for a host is: one is back, or it took too long."""
+        roster = self.exchange.runtime.fleet.roster
+        usable = usable_mask(self.alias, roster, now_s) & ~self._out
+        if usable:
+            self.hosts = usable & self._candidates(back=True)[0]
+        return bool(self.hosts) or now_s >= self._until_s
 
     def give_up(self, reason: str) -> GatewayError:
         """Note that nobody who may go on can do so; return what the client is told."""
-        self._tell("stream not resumed", "failed", reason)
+        self._tell("stream not resumed", "failed", self._failed or reason)
         return self._lost.error
 
     def _tell(self, event: str, outcome: str, reason: str, to: Target | None = None) -> None:
@@ -202,6 +251,30 @@ class Broken:
         if to is not None:
             told["resumed_on"] = to.host.name
         gateway.events.warning(event, extra=told)
+
+
+class _Away:
+    """What an exchange is doing while nobody can go on with its stream."""
+
+    __slots__ = ("_exchange", "_is_over")
+
+    def __init__(self, exchange: Exchange, is_over: Callable[[float], bool]) -> None:
+        self._exchange = exchange
+        self._is_over = is_over
+
+    def sweep(self, now_s: float) -> None:
+        """Look whether somebody is back."""
+        if self._is_over(now_s):
+            self._exchange.resume(None)
+
+    def pause(self) -> None:
+        """Nothing arrives while it waits."""
+
+    def unpause(self, now_s: float) -> None:
+        """Nothing was held back."""
+
+    def cancel(self) -> None:
+        """The client is gone, or the request's time is over: nobody has to be told."""
 
 
 class _Joined:
