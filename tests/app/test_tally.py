@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arriero.app.tally import PROMISE_MS, RING_ROWS, ROWS_MAX, SharedTally, make_memory
+from arriero.app.tally import RING_ROWS, ROWS_MAX, SharedTally, make_memory
+from arriero.app.turns import PROMISE_MS
 from arriero.config.settings import Backend, Model, Route, Routing
 from arriero.core.fleet import Fleet, Lease, take_lease
 from arriero.core.roster import UNLIMITED, Station

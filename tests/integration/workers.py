@@ -1,5 +1,6 @@
 """A gateway of several workers as processes, and what is asked of it."""
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from urllib.request import Request, urlopen
 from tests.cli.processes import KEY
 
 PATIENCE_S = 30.0
+CHAT = "/v1/chat/completions"
 
 
 class Workers:
@@ -75,11 +77,71 @@ class Workers:
             return body
 
 
+class Line:
+    """A connection, which stays with the worker that took it."""
+
+    def __init__(self, port: int, key: str = KEY) -> None:
+        self._port = port
+        self._key = key
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, path: str, body: object = None) -> tuple[int, Any]:
+        """Return status and body of an answer that is not a stream."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._streams
+        content = b"" if body is None else json.dumps(body).encode()
+        head = (
+            f"{'POST' if content else 'GET'} {path} HTTP/1.1\r\nHost: gateway\r\n"
+            f"Authorization: Bearer {self._key}\r\nContent-Length: {len(content)}\r\n\r\n"
+        )
+        writer.write(head.encode() + content)
+        async with asyncio.timeout(PATIENCE_S):
+            told = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(told.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            answer = await reader.readexactly(length)
+        return int(told.split()[1]), json.loads(answer)
+
+    async def chat(self, text: str = "Say it in 3 words") -> tuple[int, Any]:
+        """Ask the model."""
+        messages = [{"role": "user", "content": text}]
+        return await self.ask(CHAT, {"model": "llama", "messages": messages})
+
+    def hang_up(self) -> None:
+        """Close the connection."""
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
 @contextmanager
-def workers(config: Path, count: int = 2) -> Iterator[Workers]:
+def lines(port: int, count: int, key: str = KEY) -> Iterator[list[Line]]:
+    """So many connections, closed when the block ends."""
+    made = [Line(port, key) for _ in range(count)]
+    try:
+        yield made
+    finally:
+        for line in made:
+            line.hang_up()
+
+
+async def burst(port: int, count: int, key: str = KEY) -> list[tuple[int, Any]]:
+    """Ask so many at once, each on a connection of its own, which the kernel divides."""
+
+    async def one() -> tuple[int, Any]:
+        with lines(port, 1, key) as (line,):
+            return await line.chat()
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one()) for _ in range(count)]
+    return [task.result() for task in tasks]
+
+
+@contextmanager
+def workers(config: Path, *options: str, count: int = 2) -> Iterator[Workers]:
     """Run a gateway until the block ends."""
     command = [sys.executable, "-m", "arriero", "serve", "--config", str(config), "--port", "0"]
-    command += ["--workers", str(count)]
+    command += ["--workers", str(count), *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             running = Workers(process)

@@ -57,6 +57,7 @@ class Keeper:
         self._pruned_s = -PRUNE_INTERVAL_S
         self.ring = ring
         self.is_up = True
+        self.prunes = True  # forgets old usage; one of several workers does
         self.dropped = 0  # requests whose usage was lost
         self.hurry: Callable[[], None] = lambda: None  # has what was settled handed to `take`
 
@@ -205,7 +206,7 @@ class Keeper:
 
     async def _prune(self, usage_days: int) -> None:
         now_s = self._clock.now_s()
-        if now_s - self._pruned_s < PRUNE_INTERVAL_S:
+        if not self.prunes or now_s - self._pruned_s < PRUNE_INTERVAL_S:
             return
         self._pruned_s = now_s
         before_unix_s = self._clock.unix_s() - usage_days * DAY_S

@@ -96,15 +96,10 @@ class Service:
         sink = self._open_sink()
         keeper = link = None
         try:
+            if self._worker is not None:
+                await self._worker.wait_for_first()
             keeper = await open_keeper(config.store, self._state, self._clock)
-            runtime = build_runtime(config, self._clock, self._spawn, None, self._roster)
-            gateway = self._gateway = build_gateway(runtime, self._clock, sink, self._log)
-            if keeper is not None:
-                gateway.ring, gateway.on_settled = keeper.ring, keeper.take
-                keeper.hurry = gateway.count_settled
-                gateway.key_api = self._key_api(gateway, keeper)
-                gateway.second_look = SecondLook(keeper.look, self._spawn, self._clock)
-                await keeper.restore(gateway.limiter)
+            gateway = self._gateway = await self._build(sink, keeper)
             link = gateway.peers = open_link(config.peers, gateway, self._clock)
             gateway.counters.outside = _outside(keeper, link)
             care = Care(self._spawn, self._clock, gateway)
@@ -133,6 +128,25 @@ class Service:
         sink = log_sink.open_sink(self._config.log.access)
         return sink if self._worker is None else self._worker.guard(sink)
 
+    async def _build(self, sink: log_sink.Sink | None, keeper: Keeper | None) -> Gateway:
+        """Return the data plane; what was used before is counted once for all workers."""
+        worker = self._worker
+        runtime = build_runtime(self._config, self._clock, self._spawn, None, self._roster)
+        gateway = build_gateway(runtime, self._clock, sink, self._log)
+        if worker is not None:
+            worker.share_limits(gateway)
+        if keeper is not None:
+            gateway.ring, gateway.on_settled = keeper.ring, keeper.take
+            keeper.hurry = gateway.count_settled
+            gateway.key_api = self._key_api(gateway, keeper)
+            gateway.second_look = SecondLook(keeper.look, self._spawn, self._clock)
+            keeper.prunes = worker is None or worker.is_first
+            if worker is None or not worker.has_prepared:
+                await keeper.restore(gateway.limiter)
+        if worker is not None:
+            worker.prepare()
+        return gateway
+
     async def _keep_in_touch(self, gateway: Gateway, keeper: Keeper | None) -> None:
         """Follow the store and the other gateways, where there are any."""
         if keeper is not None:
@@ -156,7 +170,7 @@ class Service:
         self._keep(log_sink.run(gateway.access_log, config.log.flush_interval_s))
         self._keep(looplag.run(gateway.metrics, self._clock))
         if self._worker is not None:
-            self._worker.listen(gateway.dispatcher)
+            self._worker.listen(gateway)
             self._keep(self._worker.pages.run(lambda: gateway.metrics.page()))  # noqa: PLW0108 - `metrics` counts what was settled
             gateway.counters.combine = self._worker.pages.combine
         watchdog_s = watchdog_interval_s()

@@ -7,6 +7,7 @@ numbers of the files that the process inherits.
 import asyncio
 import fcntl
 import os
+import signal
 import socket
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -15,14 +16,18 @@ from typing import Final, Self
 import msgspec
 
 from arriero.app.clock import SystemClock
+from arriero.app.meters import SharedMeters
 from arriero.app.pages import Pages
+from arriero.app.sharedlimits import SharedHolds, SharedLimiter
 from arriero.app.sockets import Sockets
 from arriero.app.tally import SharedTally
 from arriero.core.tally import SharedRoster
-from arriero.server.dispatch import Dispatcher
+from arriero.server.gateway import Gateway
 from arriero.telemetry.sink import Sink
 
 VARIABLE: Final = "ARRIERO_WORKER"
+PREPARED_POLL_S: Final = 0.02
+_ENDS: Final = {signal.SIGTERM, signal.SIGINT}
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -32,6 +37,7 @@ class Place(msgspec.Struct, frozen=True):
     parent_pid: int
     port: int
     tally: int
+    meters: int
     bells: list[int]  # eventfds, one for each worker
     pages: str  # the folder of the metrics' pages
     listener: int | None = None  # systemd's, which all share
@@ -41,7 +47,7 @@ class Place(msgspec.Struct, frozen=True):
     def fds(self) -> list[int]:
         """All files it needs."""
         listener = [] if self.listener is None else [self.listener]
-        return [self.tally, *self.bells, *listener, *self.clients]
+        return [self.tally, self.meters, *self.bells, *listener, *self.clients]
 
 
 class Worker:
@@ -50,9 +56,12 @@ class Worker:
     def __init__(self, place: Place) -> None:
         self._place = place
         clock = SystemClock()
-        tally = SharedTally(
-            place.tally, place.index, place.bells, lambda: int(clock.now_s() * 1000)
-        )
+
+        def now_ms() -> int:
+            return int(clock.now_s() * 1000)
+
+        tally = SharedTally(place.tally, place.index, place.bells, now_ms)
+        self._meters = SharedMeters(place.meters, place.index, place.bells, now_ms)
         self.index = place.index
         self.port = place.port
         self.roster = SharedRoster(tally)
@@ -85,13 +94,40 @@ class Worker:
         """Return a sink whose writes do not fall into those of the other workers."""
         return None if sink is None else _GuardedSink(sink, self._place.tally)
 
-    def listen(self, dispatcher: Dispatcher) -> None:
-        """Have free slots noticed that other workers leave to this one."""
+    @property
+    def is_first(self) -> bool:
+        """Whether it does what one of the workers has to do for all."""
+        return self.index == 0
+
+    @property
+    def has_prepared(self) -> bool:
+        """Whether the first has opened the store, and written down what was used before."""
+        return self._meters.prepared
+
+    async def wait_for_first(self) -> None:
+        """Let the first worker prepare what there must be once; a signal ends the wait."""
+        while not (self.is_first or self._meters.prepared):
+            if signal.sigpending() & _ENDS:  # held back until the gateway listens
+                raise SystemExit(0)
+            await asyncio.sleep(PREPARED_POLL_S)
+
+    def prepare(self) -> None:
+        """Let the other workers begin."""
+        self._meters.prepare()
+
+    def share_limits(self, gateway: Gateway) -> None:
+        """Have the gateway count by limits what all workers do."""
+        gateway.limiter = SharedLimiter(self._meters)
+        gateway.holds = SharedHolds(self._meters)
+
+    def listen(self, gateway: Gateway) -> None:
+        """Have free slots and places noticed that other workers leave to this one."""
         bell = self._place.bells[self.index]
 
         def on_bell() -> None:
             os.eventfd_read(bell)
-            dispatcher.catch_up()
+            gateway.dispatcher.catch_up()
+            gateway.holds.sweep()
 
         os.set_blocking(bell, False)
         asyncio.get_running_loop().add_reader(bell, on_bell)

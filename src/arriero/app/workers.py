@@ -21,7 +21,9 @@ from typing import Final
 
 import msgspec
 
+from arriero.app import meters
 from arriero.app.clock import SystemClock
+from arriero.app.meters import SharedMeters
 from arriero.app.notify import barrier, notify, reloading, watchdog_interval_s
 from arriero.app.pages import Pages
 from arriero.app.sockets import Sockets, inherited
@@ -252,22 +254,12 @@ class Workers:
 
 def unshared(config: Config) -> list[Problem]:
     """Return what the configuration asks for that several workers cannot hold exactly."""
-    found = [
-        _unshared(f"`limits` of `{model.name}`: several workers cannot hold them yet")
-        for model in config.models
-        if model.limits is not None
-    ]
-    if config.store.url is not None:
-        found.append(_unshared("`store`: several workers cannot serve virtual keys yet"))
-    if config.peers.url is not None:
-        found.append(_unshared("`peers`: a gateway of several workers cannot meet others yet"))
-    if config.peers.url is not None:  # each would count the others' requests twice
-        found.append(_unshared("`peers`: several workers cannot meet other gateways yet"))
-    return found
-
-
-def _unshared(message: str) -> Problem:
-    return Problem(1, 1, message, hint="serve with --workers 1")
+    if config.peers.url is None:
+        return []
+    # Each worker would count what its fellows do once by the tally and once by what peers tell.
+    message = "`peers`: several workers cannot meet other gateways yet"
+    hint = "serve with --workers 1, one gateway for each core: they are peers of each other, too"
+    return [Problem(1, 1, message, hint=hint)]
 
 
 def supervise(
@@ -282,11 +274,14 @@ def supervise(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="arriero-")))
         children = list(_children(config, count, sockets, folder, stack))
-        tally = SharedTally(children[0].place.tally, -1, children[0].place.bells, int)
+        first = children[0].place
+        tally = SharedTally(first.tally, -1, first.bells, int)
+        limits = SharedMeters(first.meters, -1, first.bells, int)
         pages = Pages(folder, -1)
 
         def forget(index: int) -> None:
             tally.forget(index)
+            limits.forget(index)
             pages.retire(index)
 
         async def main() -> int:
@@ -306,8 +301,9 @@ def _children(
     else:
         reserved = stack.enter_context(reserve(config.server.host, port))
         port = reserved.getsockname()[1]
-    memory = make_memory()
-    stack.callback(os.close, memory)
+    memories = make_memory(), meters.make_memory()
+    for memory in memories:
+        stack.callback(os.close, memory)
     bells = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(count)]
     for bell in bells:
         stack.callback(os.close, bell)
@@ -317,7 +313,7 @@ def _children(
         notes.bind(address)
         notes.setblocking(False)  # noqa: FBT003 - the standard library's signature
         clients = [one.detach() for one in sockets.clients[index::count]]
-        place = Place(index, os.getpid(), port, memory, bells, str(folder), listener, clients)
+        place = Place(index, os.getpid(), port, *memories, bells, str(folder), listener, clients)
         yield Child(place, notes, address)
 
 

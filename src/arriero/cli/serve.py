@@ -12,8 +12,8 @@ import typer
 from arriero.app.configfile import read_config
 from arriero.app.run import run
 from arriero.app.sockets import SocketsUnusable
-from arriero.app.tally import WORKERS_MAX
 from arriero.app.tls import TlsUnusable
+from arriero.app.turns import WORKERS_MAX
 from arriero.app.worker import VARIABLE
 from arriero.app.workers import supervise, unshared
 from arriero.cli.access import fail
@@ -54,8 +54,6 @@ def serve(
         raise typer.Exit(1) from None
     except OSError as error:
         fail(f"{config}: {error.strerror or error}", f"arriero check {config}", code=2)
-    if workers > 1 and state is not None:
-        fail("several workers cannot serve virtual keys yet", "--workers 1", code=2)
     if workers == 1 or VARIABLE in os.environ:
         _run(first, load, state)
     else:

@@ -218,6 +218,7 @@ class Gateway:
         for connection in list(self.connections):
             connection.sweep(now_s)
         self.dispatcher.sweep(now_s)
+        self.holds.sweep()
         for leftover in [one for one in self.leftovers if now_s >= one.until_s]:
             leftover.connection.abort()
         for pool in self.runtime.pools.values():
