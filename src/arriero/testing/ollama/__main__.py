@@ -6,6 +6,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -53,11 +55,31 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=11434, help="0 takes a free one")
     parser.add_argument("--model", type=model, action="append", default=[], dest="models")
+    parser.add_argument(
+        "--registry",
+        type=model,
+        action="append",
+        default=[],
+        help="a model that is not here, but can be pulled",
+    )
+    parser.add_argument("--pulled", type=Path, help="a file that remembers what was pulled")
     parser.add_argument("--fault", type=fault, action="append", default=[], dest="faults")
     for setting in fields(Settings):
         flag = "--" + setting.name.replace("_", "-")
         parser.add_argument(flag, type=_reader(setting.default), default=setting.default)
     return parser.parse_args(argv)
+
+
+def remembered(path: Path | None) -> list[str]:
+    """Return the names of the models that were pulled before this start."""
+    return path.read_text(encoding="utf-8").split() if path and path.exists() else []
+
+
+def remember(path: Path | None, pulled: SimModel) -> None:
+    """Note that a model was pulled."""
+    if path:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{pulled.name}\n")
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -68,6 +90,10 @@ async def serve(options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stopped.set)
     settings = {setting.name: getattr(options, setting.name) for setting in fields(Settings)}
     sim = OllamaSim(options.models, host=options.host, port=options.port, **settings)
+    for published in options.registry:
+        sim.publish(published, partial(remember, options.pulled))
+        if published.name in remembered(options.pulled):
+            sim.install(published)
     for wanted in options.faults:
         sim.faults.add(wanted)
     async with sim:

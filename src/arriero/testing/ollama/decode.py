@@ -124,6 +124,11 @@ SHOW: Final = Shape(
     {"model": STRING, "name": STRING, "system": STRING, "verbose": BOOL, "options": MAP},
     "api.ShowRequest",
 )
+PULL: Final = Shape(
+    "PullRequest",
+    {"model": STRING, "name": STRING, "insecure": BOOL, "stream": BOOL},
+    "api.PullRequest",
+)
 
 FLOAT: Final = Field("float64", ("number",))
 OBJECT: Final = Field("openai.StreamOptions", ("object",))

@@ -13,9 +13,11 @@ from arriero.testing.ollama.embed import embed, embeddings
 from arriero.testing.ollama.engine import CRASHED, Cut, RunnerFailed, SilentEnd
 from arriero.testing.ollama.job import BUSY
 from arriero.testing.ollama.outlet import Outlet
+from arriero.testing.ollama.pull import pull
 from arriero.testing.ollama.state import Host, Refused
 
 Inference = Callable[[Host, Mapping[str, Any], Outlet, Fault | None], Awaitable[None]]
+Management = Callable[[Host, Mapping[str, Any], Outlet], Awaitable[None]]
 
 NATIVE: Final[dict[str, tuple[Shape, Inference]]] = {
     "/api/chat": (decode.CHAT, chat),
@@ -32,6 +34,7 @@ GETS: Final[dict[str, Callable[[Host, Reply], None]]] = {
     "/v1/models": inventory.list_v1,
 }
 HEADS: Final = frozenset({"/", "/api/version", "/api/tags"})
+MANAGEMENT: Final[dict[str, tuple[Shape, Management]]] = {"/api/pull": (decode.PULL, pull)}
 V1: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
 INFERENCE: Final = frozenset(NATIVE) | V1
 RETRIEVE: Final = "/v1/models/"
@@ -48,6 +51,8 @@ async def answer(host: Host, request: Request, reply: Reply, fault: Fault | None
         _inventory(host, request, reply)
     elif request.path == "/api/show":
         _show(host, request, reply)
+    elif request.path in MANAGEMENT:
+        await _manage(host, request, reply)
     else:
         await _infer(host, request, reply, fault)
 
@@ -62,7 +67,7 @@ def refuse_with(fault: Fault, request: Request, reply: Reply) -> None:
 def _methods(path: str) -> tuple[str, ...]:
     if path in GETS:
         return ("HEAD", "GET") if path in HEADS else ("GET",)
-    if path in INFERENCE or path == "/api/show":
+    if path in INFERENCE or path in MANAGEMENT or path == "/api/show":
         return ("POST",)
     name = path.removeprefix(RETRIEVE)
     return ("GET",) if name != path and name and "/" not in name else ()
@@ -94,6 +99,17 @@ def _show(host: Host, request: Request, reply: Reply) -> None:
         Outlet(reply).error(400, str(error))
     except Refused as refused:
         Outlet(reply).error(refused.status, refused.text)
+
+
+async def _manage(host: Host, request: Request, reply: Reply) -> None:
+    shape, handler = MANAGEMENT[request.path]
+    outlet = Outlet(reply)
+    try:
+        await handler(host, decode.decode(request.body, shape), outlet)
+    except BadBody as error:
+        outlet.error(400, str(error))
+    except Refused as refused:
+        outlet.error(refused.status, refused.text)
 
 
 async def _infer(host: Host, request: Request, reply: Reply, fault: Fault | None) -> None:

@@ -1,6 +1,6 @@
 """One simulated Ollama host, to be used in tests or run as a process."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from arriero.testing.faults import Fault
@@ -45,6 +45,12 @@ class OllamaSim(SimHost):
     def install(self, model: SimModel) -> Self:
         """Put a model on the host, as a pull does; one of the same name is replaced."""
         self._state.install(model)
+        return self
+
+    def publish(self, model: SimModel, on_pull: Callable[[SimModel], None] | None = None) -> Self:
+        """Put a model into the registry, from where `/api/pull` brings it onto the host."""
+        self._state.registry[model.ref.key] = model
+        self._state.on_pull = on_pull or self._state.on_pull
         return self
 
     def remove(self, name: str) -> None:

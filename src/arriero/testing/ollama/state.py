@@ -1,6 +1,6 @@
 """What the handlers of one simulated host share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from arriero.testing.clock import LoopClock, rfc3339
@@ -46,6 +46,8 @@ class Host:
         self.clock = LoopClock()
         self.stats = stats
         self.models: dict[str, SimModel] = {}
+        self.registry: dict[str, SimModel] = {}
+        self.on_pull: Callable[[SimModel], None] = lambda _model: None
         self.installed_unix_s = self.clock.unix_s()
         self.scheduler = Scheduler(settings, stats)
         self.engine = Engine(self.scheduler.expire_all)
@@ -53,6 +55,11 @@ class Host:
     def install(self, model: SimModel) -> None:
         """Put a model on the host, as a pull does; one of the same name is replaced."""
         self.models[model.ref.key] = model
+
+    def pull(self, model: SimModel) -> None:
+        """Install a model of the registry, and tell whoever keeps count of them."""
+        self.install(model)
+        self.on_pull(model)
 
     def remove(self, name: str) -> None:
         """Take a model off the host; its runner, if any, goes with it."""
