@@ -1,5 +1,6 @@
 """A bundle of evidence: its page, its checksums, and findings added to it."""
 
+import base64
 import hashlib
 import json
 import re
@@ -209,3 +210,56 @@ def test_a_key_is_blotted_out_of_json_and_html() -> None:
 def test_nobody_else_may_read_it(folder: Path) -> None:
     bundle.add(folder, [], None)
     assert {path.stat().st_mode & 0o077 for path in folder.iterdir()} == {0}
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"picture" * 9
+
+
+def with_picture(path: Path, file: str = "chat.png", content: bytes = PNG) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    (path.parent / file).write_bytes(content)
+    pictures = [{"file": file, "caption": "Ann asks <gw.phi3>"}]
+    path.write_text(json.dumps({"title": "canary", "findings": [finding()], "pictures": pictures}))
+    return path
+
+
+def test_a_picture_is_in_the_page_and_under_the_checksums(folder: Path, tmp_path: Path) -> None:
+    added = with_picture(tmp_path.parent / f"{tmp_path.name}-beside" / "canary.json")
+    assert bundle.add(folder, [added], SECRET) is Outcome.GO
+    assert (folder / "pictures/chat.png").read_bytes() == PNG
+    assert holds(folder)
+    assert "pictures/chat.png" in (folder / "manifest.sha256").read_text()
+    html = (folder / "report.html").read_text()
+    data = base64.b64encode(PNG).decode()
+    assert f'<img src="data:image/png;base64,{data}" alt="Ann asks &lt;gw.phi3&gt;">' in html
+    assert "img-src data:" in html
+    assert "![Ann asks <gw.phi3>](pictures/chat.png)" in (folder / "summary.md").read_text()
+    # Whoever adds more later keeps it.
+    bundle.add(folder, [], SECRET)
+    assert data in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"GIF89a", "no PNG"),
+        (PNG + b"x" * bundle.PICTURE_BYTES_MAX, "larger than"),
+        (PNG + SECRET.encode(), "the key stands in pictures/chat.png"),
+    ],
+)
+def test_what_is_no_picture_is_refused(
+    folder: Path, tmp_path: Path, content: bytes, words: str
+) -> None:
+    beside = tmp_path.parent / f"{tmp_path.name}-beside"
+    added = with_picture(beside / "canary.json", content=content)
+    with pytest.raises(bundle.BundleError, match=words):
+        bundle.add(folder, [added], SECRET)
+    assert not (folder / "pictures").exists()
+    assert holds(folder)
+
+
+def test_two_pictures_of_one_name_are_refused(folder: Path, tmp_path: Path) -> None:
+    first = with_picture(tmp_path.parent / f"{tmp_path.name}-one" / "canary.json")
+    second = with_picture(tmp_path.parent / f"{tmp_path.name}-two" / "b.json", content=PNG + b"2")
+    with pytest.raises(bundle.BundleError, match=r"two pictures are named chat\.png"):
+        bundle.add(folder, [first, second], None)

@@ -5,7 +5,8 @@
         --password-file password --model gw.smollm2 --question "..." --picture chat.png
 
 Signs in by the form, chooses the model, sends the question, waits until the answer is whole, takes
-the picture, and prints the answer. Needs Debian's chromium and chromium-driver and nothing but
+the picture, and prints the answer; --findings writes what `arriero report --add` reads, so that an
+acceptance shows both. Needs Debian's chromium and chromium-driver and nothing but
 Python's standard library, so it can be copied to any host. Exit codes: 0 answered, 1 not answered,
 3 no browser.
 """
@@ -13,6 +14,7 @@ Python's standard library, so it can be copied to any host. Exit codes: 0 answer
 import argparse
 import base64
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -169,6 +171,26 @@ def chat(page: Page, asked: argparse.Namespace, password: str) -> str:
         asked.picture.write_bytes(page.picture())
 
 
+def findings(asked: argparse.Namespace, verdict: str, detail: str) -> dict[str, Any]:
+    """Return what happened in the form of `arriero report --add`."""
+    row = {"step": "a chat in a browser", "verdict": verdict, "detail": detail, "hint": None}
+    picture = {
+        "file": os.path.relpath(asked.picture, asked.findings.parent),
+        "caption": f"{asked.email} asks {asked.model}: {asked.question}",
+    }
+    return {
+        "title": "Open WebUI's canary in a browser",
+        "findings": [row],
+        "pictures": [picture],
+    }
+
+
+def keep(asked: argparse.Namespace, verdict: str, detail: str) -> None:
+    """Write what happened, if that is wanted."""
+    if asked.findings:
+        asked.findings.write_text(json.dumps(findings(asked, verdict, detail), indent=2) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     add = parser.add_argument
@@ -179,6 +201,7 @@ def main() -> int:
     add("--shown", help="the model's name on the page; without it, --model without its prefix")
     add("--question", default="What is the capital of France?")
     add("--picture", required=True, type=Path, metavar="FILE")
+    add("--findings", type=Path, metavar="FILE", help="also as JSON for arriero report --add")
     add("--timeout", type=float, default=120.0, metavar="SECONDS")
     asked = parser.parse_args()
     asked.shown = asked.shown or asked.model.partition(".")[2] or asked.model
@@ -189,8 +212,10 @@ def main() -> int:
         sys.stderr.write(f"error: {wrong}\n")
         return 3
     except TimeoutError as wrong:
+        keep(asked, "fail", str(wrong))
         sys.stderr.write(f"error: {wrong}\nhint: look at {asked.picture}\n")
         return 1
+    keep(asked, "pass", f"{asked.model} was asked {asked.question!r} and answered {answer!r}")
     sys.stdout.write(f"{answer}\n")
     return 0
 

@@ -15,8 +15,9 @@ Add = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="FILE",
-        help='Findings as JSON: {"title": ..., "findings": [{"step", "verdict", "detail", "hint"}]}'
-        "; may be repeated.",
+        help='Findings as JSON: {"title": ..., "findings": [{"step", "verdict", "detail", "hint"}]'
+        ', "pictures": [{"file", "caption"}]}; pictures are PNG files beside it, and may be left '
+        "out. May be repeated.",
     ),
 ]
 

@@ -14,9 +14,12 @@ from pathlib import Path
 import msgspec
 
 from arriero.app.smoke.finding import Finding, Outcome, outcome
-from arriero.app.smoke.page import Section, Sheet, render
+from arriero.app.smoke.page import Picture, Section, Sheet, render
 
 FILE_BYTES_MAX = 33_554_432
+PICTURE_BYTES_MAX = 4_194_304
+PNG = b"\x89PNG\r\n\x1a\n"
+PICTURES = "pictures"
 MANIFEST = "manifest.sha256"
 PAGE = "report.html"
 SUMMARY = "summary.md"
@@ -94,6 +97,7 @@ def _sheet(files: Files, results: Results, sections: Sequence[Section]) -> Sheet
             **{f"backend {name}": version for name, version in versions.backends.items()},
         },
         sections=sections,
+        pictures={n: c for n, c in files.items() if n.startswith(f"{PICTURES}/")},
         sums=known,
         transcript=files["transcript.txt"].decode(errors="replace"),
     )
@@ -109,6 +113,7 @@ def _summary(results: Results, sections: Sequence[Section]) -> str:
     ]
     for section in sections:
         rows = [f"| {f.step} | {f.verdict.value} | {_cell(f)} |" for f in section.findings]
+        rows += [f"\n![{shown.caption}]({shown.file})" for shown in section.pictures]
         lines += [
             "",
             f"## {section.title}",
@@ -149,6 +154,7 @@ def put(folder: Path, files: Files) -> None:
     """Write files into a folder for their owner's eyes, each in one step."""
     for name, content in files.items():
         path = folder / name
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         draft = path.with_name(path.name + ".new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -159,12 +165,16 @@ def put(folder: Path, files: Files) -> None:
 def add(folder: Path, added: Sequence[Path], secret: str | None) -> Outcome:
     """Take findings from files into a bundle, write its pages anew, and return the whole outcome.
 
-    Files that others have put into the folder since come under its checksums. A secret that stands
-    in one of them is an error, as nobody would look for it there.
+    Pictures that they name, as files beside them, are copied. Files that others have put into the
+    folder since come under its checksums. A secret that stands in one of them is an error, as
+    nobody would look for it there.
     """
     files = _read(folder)
     _check(files)
-    sections = [*_earlier(files), *(_section(path) for path in added)]
+    found = [_section(path) for path in added]
+    sections = [*_earlier(files), *(section for section, _ in found)]
+    pictures = _together(pictures for _, pictures in found)
+    files |= pictures
     own = {n: c for n, c in files.items() if n not in (MANIFEST, PAGE, SUMMARY, ADDED)}
     told = [name for name, content in own.items() if secret and _holds(content, secret)]
     if told:
@@ -172,7 +182,7 @@ def add(folder: Path, added: Sequence[Path], secret: str | None) -> Outcome:
     own[ADDED] = msgspec.json.format(msgspec.json.encode(sections), indent=2) + b"\n"
     own = blotted(own, secret) if secret else own
     whole = complete(own, msgspec.json.decode(own[ADDED], type=list[Section]))
-    put(folder, {name: whole[name] for name in (ADDED, SUMMARY, PAGE, MANIFEST)})
+    put(folder, {name: whole[name] for name in (*pictures, ADDED, SUMMARY, PAGE, MANIFEST)})
     return judged([Section(CLIENTS, _findings(files)), *sections])
 
 
@@ -209,8 +219,35 @@ def _earlier(files: Files) -> list[Section]:
     return msgspec.json.decode(content, type=list[Section]) if content else []
 
 
-def _section(path: Path) -> Section:
+def _section(path: Path) -> tuple[Section, dict[str, bytes]]:
+    """Return the findings of a file, and the pictures that they name, by names in a bundle."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Section)
+        section = msgspec.json.decode(path.read_bytes(), type=Section)
     except msgspec.DecodeError as wrong:
         raise BundleError(f"{path}: not findings: {wrong}") from wrong
+    contents = {}
+    pictures = []
+    for picture in section.pictures:
+        name = f"{PICTURES}/{Path(picture.file).name}"
+        contents[name] = _picture(path.parent / picture.file)
+        pictures.append(Picture(name, picture.caption))
+    return Section(section.title, section.findings, pictures), contents
+
+
+def _picture(path: Path) -> bytes:
+    if path.stat().st_size > PICTURE_BYTES_MAX:
+        raise BundleError(f"{path}: larger than {PICTURE_BYTES_MAX} bytes")
+    content = path.read_bytes()
+    if not content.startswith(PNG):
+        raise BundleError(f"{path}: no PNG")
+    return content
+
+
+def _together(found: Iterable[Mapping[str, bytes]]) -> dict[str, bytes]:
+    """Return all pictures; two different ones of one name are an error."""
+    whole: dict[str, bytes] = {}
+    for pictures in found:
+        for name, content in pictures.items():
+            if whole.setdefault(name, content) != content:
+                raise BundleError(f"two pictures are named {Path(name).name}")
+    return whole

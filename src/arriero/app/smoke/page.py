@@ -1,9 +1,10 @@
 """The acceptance as one page for people: everything in it, nothing from elsewhere, fit to print.
 
 Whoever signs for a gateway gets this one file by mail. So it loads nothing: the content security
-policy in it lets no browser fetch anything, and there is no script.
+policy in it lets no browser fetch anything, pictures are in the page, and there is no script.
 """
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
@@ -11,7 +12,7 @@ import msgspec
 
 from arriero.app.smoke.finding import Finding, Verdict
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 TRANSCRIPT_CHARS_MAX = 200_000
 
 STYLE = """
@@ -27,6 +28,7 @@ th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem .35rem 0; t
   vertical-align: top; overflow-wrap: anywhere }
 th:first-child, td:first-child { width: 14rem }
 td:nth-child(2) { white-space: nowrap; width: 7rem }
+figure { margin: 1rem 0 } img { max-width: 100%; border: 1px solid var(--line) }
 .hint { color: var(--dim); display: block }
 pre { font-size: 12px; white-space: pre-wrap; overflow-wrap: anywhere }
 @media print { body { margin: 0; max-width: none; font-size: 11px } tr { break-inside: avoid }
@@ -34,11 +36,19 @@ pre { font-size: 12px; white-space: pre-wrap; overflow-wrap: anywhere }
 """
 
 
-class Section(msgspec.Struct, frozen=True):
+class Picture(msgspec.Struct, frozen=True):
+    """A picture of what was found: a PNG file, and words for those who cannot see it."""
+
+    file: str
+    caption: str
+
+
+class Section(msgspec.Struct, frozen=True, omit_defaults=True):
     """Findings that were made at one place: by requests, on a host, in a browser."""
 
     title: str
     findings: list[Finding]
+    pictures: list[Picture] = []
 
 
 class Sheet(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +60,7 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     sections: Sequence[Section]
     sums: Mapping[str, str]
     transcript: str
+    pictures: Mapping[str, bytes] = {}
 
 
 def render(sheet: Sheet) -> str:
@@ -66,7 +77,7 @@ def render(sheet: Sheet) -> str:
         f"<h1>Acceptance of {escape(sheet.url)}</h1>",
         f'<p class="outcome {_class(sheet.outcome)}">{escape(sheet.outcome)}</p>',
         _facts(sheet.facts),
-        *(_section(section) for section in sheet.sections),
+        *(_section(section, sheet.pictures) for section in sheet.sections),
         "<h2>Files of this bundle</h2>",
         _table(
             ("file", "", "SHA-256"), ((name, "", digest) for name, digest in sheet.sums.items())
@@ -89,15 +100,25 @@ def _facts(facts: Mapping[str, str]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, pictures: Mapping[str, bytes]) -> str:
     counts = dict.fromkeys(Verdict, 0)
     for finding in section.findings:
         counts[finding.verdict] += 1
     told = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
     rows = "".join(_row(finding) for finding in section.findings)
+    shown = "".join(_figure(picture, pictures[picture.file]) for picture in section.pictures)
     return (
         f"<h2>{escape(section.title)}</h2><p>{told or 'nothing'}</p>"
-        f"<table><tr><th>step</th><th>verdict</th><th>detail</th></tr>{rows}</table>"
+        f"<table><tr><th>step</th><th>verdict</th><th>detail</th></tr>{rows}</table>{shown}"
+    )
+
+
+def _figure(picture: Picture, content: bytes) -> str:
+    data = b64encode(content).decode("ascii")
+    caption = escape(picture.caption)
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{caption}">'
+        f"<figcaption>{caption}</figcaption></figure>"
     )
 
 
