@@ -110,12 +110,15 @@ async def _flush_at_the_end(log: AccessLog) -> None:
 
 
 async def _flush(log: AccessLog) -> None:
-    records = log.take()
+    lines = log.take()
+    if not lines:
+        return
     try:
-        await asyncio.to_thread(log.write_out, records)
+        await asyncio.to_thread(log.write_out, lines)
     except OSError as error:
-        log.dropped += len(records)
+        lost = lines.count(b"\n")
+        log.dropped += lost
         _log.warning(
             "access log not written",
-            extra={"reason": str(error), "lines": len(records), "dropped": log.dropped},
+            extra={"reason": str(error), "lines": lost, "dropped": log.dropped},
         )
