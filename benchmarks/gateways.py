@@ -182,7 +182,8 @@ def _litellm(site: Site) -> Launch:
     return Launch([*argv, "--num_workers", "1", "--telemetry", "False"], env)
 
 
-def _arriero(site: Site, kind: Upstream) -> Launch:
+def arriero(site: Site, kind: Upstream, more: str = "") -> Launch:
+    """Return how our own gateway is started; `more` is added to its configuration."""
     suffix = "" if kind == "ollama" else "/v1"
     backends = "".join(
         f"  - name: b{number}\n    url: {url}\n    kind: {kind}\n    slots: 4096\n"
@@ -195,16 +196,17 @@ def _arriero(site: Site, kind: Upstream) -> Launch:
         "routing:\n  strategy: least-busy\n"
         f"access:\n  master_key: {KEY}\n"
         f"log:\n  access: {site.folder / 'access.log'}\n"
+        f"{more}"
     )
     return Launch([site.program, "serve", "--config", site.write("arriero.yaml", text)])
 
 
 def _arriero_ollama(site: Site) -> Launch:
-    return _arriero(site, "ollama")
+    return arriero(site, "ollama")
 
 
 def _arriero_openai(site: Site) -> Launch:
-    return _arriero(site, "openai")
+    return arriero(site, "openai")
 
 
 def entrants(*, worktree: bool) -> list[Gateway]:

@@ -183,11 +183,14 @@ def c_program(name: str) -> Installed:
     return Installed(program, "ours")
 
 
-def arriero(*, worktree: bool) -> Installed:
-    """Install arriero from the committed tree (or, when asked, from the files as they are)."""
+def arriero(*, worktree: bool, name: str = "arriero") -> Installed:
+    """Install arriero from the committed tree (or, when asked, from the files as they are).
+
+    `name` is that of the environment: who measures something else has one of their own.
+    """
     commit = call(["git", "rev-parse", "HEAD"], cwd=ROOT).strip()
     dirty = bool(call(["git", "status", "--porcelain"], cwd=ROOT).strip())
-    venv = WORK / "venvs" / "arriero"
+    venv = WORK / "venvs" / name
     if worktree or _stale(venv, commit):
         say(f"installing arriero from {'the working tree' if worktree else commit[:12]}")
         source = ROOT if worktree else _checkout(commit)
