@@ -13,6 +13,7 @@ from typing import Literal
 from benchmarks import install
 from benchmarks.bodies import KEY, MODEL
 from benchmarks.install import Installed
+from benchmarks.paths import FLOOR
 
 Upstream = Literal["openai", "ollama"]
 CHAT = "/v1/chat/completions"
@@ -61,7 +62,7 @@ class Gateway:
     job: str
     install: Callable[[], Installed]
     launch: Callable[[Site], Launch]
-    family: Literal["proxy", "rust", "node", "python", "ours"]
+    family: Literal["floor", "proxy", "rust", "node", "python", "ours"]
     upstream: Upstream = "openai"
     ready_limit_s: float = 20.0
 
@@ -211,7 +212,26 @@ def _arriero_openai(site: Site) -> Launch:
 
 def entrants(*, worktree: bool) -> list[Gateway]:
     """Return all gateways in the order in which each round measures them."""
-    return [*_proxies(), *_ours(worktree=worktree), *_rust_peers(), *_other_peers()]
+    return [
+        *_proxies(),
+        *_floor(worktree=worktree),
+        *_ours(worktree=worktree),
+        *_rust_peers(),
+        *_other_peers(),
+    ]
+
+
+def _floor(*, worktree: bool) -> list[Gateway]:
+    def find() -> Installed:
+        return install.arriero(worktree=worktree)
+
+    job = "passes bytes on with our event loop; reads, checks and counts nothing"
+    return [Gateway("floor", "uvloop, bytes only", job, find, _bytes_only, "floor")]
+
+
+def _bytes_only(site: Site) -> Launch:
+    python = str(site.installed.program.with_name("python"))
+    return Launch([python, str(FLOOR), str(site.port), *map(str, site.backends)])
 
 
 def _proxies() -> list[Gateway]:

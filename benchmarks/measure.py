@@ -21,6 +21,9 @@ from benchmarks.rig import Mock, Rig, RigBroken, Target, mock_stats
 MOCK_LATE_MAX_MS = 50.0
 SETTLE_S = 0.5
 RECOVER_S = 2.0
+PACED_CONNECTIONS = 64
+PACED_DELAY_MS = 12
+PACED_SHARE_MIN = 0.8  # the time of the answers themselves is not in the pace
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def requests_phase(subject: Subject, rig: Rig, plan: Plan, figures: Figures) -> 
         figures.put({"checks_keys": float(refuses_strangers(subject.target))}, [])
     rig.wrk(subject.target, 32, 1)
     _throughput(subject, rig, plan, figures)
+    _paced(subject, rig, plan, figures)
     _latency(subject, rig, plan, figures)
     if subject.server is not None:
         time.sleep(SETTLE_S)
@@ -155,6 +159,18 @@ def _throughput(subject: Subject, rig: Rig, plan: Plan, figures: Figures) -> Non
     rate = {"requests_per_s": result.requests / result.seconds}
     latency = {"p50_c32_ms": result.p50_ms, "p99_c32_ms": result.p99_ms}
     figures.put(rate | latency, marks + _rig_bound(subject, use))
+
+
+def _paced(subject: Subject, rig: Rig, plan: Plan, figures: Figures) -> None:
+    """The same work at the same pace for all: about 5,000 requests a second, if it can."""
+    before = meter.sample(subject.server, rig.cores)
+    result = rig.wrk(subject.target, PACED_CONNECTIONS, plan.seconds, PACED_DELAY_MS)
+    use = meter.usage(before, meter.sample(subject.server, rig.cores))
+    marks = _wrk_marks(result.errors) + _noise(subject, use)
+    share = result.requests / result.seconds * PACED_DELAY_MS / 1e3 / PACED_CONNECTIONS
+    if share < PACED_SHARE_MIN:
+        marks.append(f"kept {share:.0%} of the pace")
+    figures.put(_cpu(subject, use, "cpu_us_per_request_paced", result.requests), marks)
 
 
 def _latency(subject: Subject, rig: Rig, plan: Plan, figures: Figures) -> None:

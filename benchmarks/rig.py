@@ -139,10 +139,16 @@ class Rig:
         argv = [str(self.tools.streammock), str(answers), *map(str, ports)]
         return self._start(argv, ports, "streammock")
 
-    def wrk(self, target: "Target", connections: int, seconds: float) -> "WrkResult":
-        """Load with requests that are not streamed; nothing else of ours runs meanwhile."""
+    def wrk(
+        self, target: "Target", connections: int, seconds: float, delay_ms: int = 0
+    ) -> "WrkResult":
+        """Load with requests that are not streamed; nothing else of ours runs meanwhile.
+
+        `delay_ms` is how long a connection rests before each request, on average.
+        """
         env = {
             **os.environ,
+            "BENCH_DELAY_MS": str(delay_ms),
             "BENCH_BODY": bodies.question("Who counts the animals?", stream=False),
             "BENCH_HEADERS": "\n".join(f"{name}: {text}" for name, text in target.headers.items()),
         }

@@ -73,6 +73,8 @@ REQUESTS = (
     figure("CPU per request, µs", "cpu_us_per_request", spread=True),
     times("to HAProxy", "cpu_us_per_request", "haproxy"),
     times("to arriero", "cpu_us_per_request", "arriero"),
+    figure("CPU per request at 5,000/s, µs", "cpu_us_per_request_paced"),
+    times("to HAProxy", "cpu_us_per_request_paced", "haproxy"),
     figure("requests/s", "requests_per_s"),
     figure("added p50, 1 connection, ms", "added_p50_c1_ms"),
     figure("added p99, 1 connection, ms", "added_p99_c1_ms"),

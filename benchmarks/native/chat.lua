@@ -5,6 +5,15 @@ for name, text in string.gmatch(os.getenv("BENCH_HEADERS"), "([^:\n]+): ([^\n]*)
   wrk.headers[name] = text
 end
 
+-- Milliseconds that a connection waits before its next request, drawn anew each time so that the
+-- connections do not march in step. Without the variable there is no such function and no wait.
+local delay_ms = tonumber(os.getenv("BENCH_DELAY_MS") or "0")
+if delay_ms > 0 then
+  function delay()
+    return math.random(0, 2 * delay_ms)
+  end
+end
+
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
