@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from arriero.core.keys import Key, KeyRing, digest, hint
+from arriero.core.keys import Key, KeyRing, Limits, Sharer, digest, hint
 
 PEPPER = b"p" * 32
 SECRETS = [f"sk-secret-number-{n}" for n in range(6)]
@@ -197,3 +198,28 @@ def test_administrators_find_every_key_by_its_secret() -> None:
     assert known.owner_of(SECRETS[1]) is None
     known.remove("one")
     assert known.owner_of(SECRETS[0]) is None
+
+
+def test_what_is_equal_in_many_keys_is_kept_once() -> None:
+    def read() -> Key:
+        key = Key(
+            id="k", digest=b"d", models=("a", "b"), tags=("t",), limits=Limits(concurrent=1),
+            created_by="master", created_unix_s=1.5,
+        )  # fmt: skip
+        return msgspec.json.decode(msgspec.json.encode(key), type=Key)
+
+    sharer = Sharer()
+    one, other, same = sharer.lean(read()), sharer.lean(read()), read()
+    assert one == other == same
+    for name in ("models", "tags", "limits", "created_by", "expires_unix_s"):
+        assert getattr(one, name) is getattr(other, name)
+    assert one.models is not same.models
+
+
+def test_a_key_of_before_is_read_with_all_its_fields() -> None:
+    """Fields at their defaults are not written; once they were."""
+    bare = Key(id="k", digest=b"d")
+    written = msgspec.json.encode(bare)
+    assert set(msgspec.json.decode(written)) == {"id", "digest"}
+    whole = msgspec.json.encode(msgspec.structs.asdict(bare))
+    assert msgspec.json.decode(whole, type=Key) == msgspec.json.decode(written, type=Key) == bare

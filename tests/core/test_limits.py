@@ -178,15 +178,16 @@ def test_headers_tell_of_who_is_closest() -> None:
     key = msgspec.structs.replace(KEY, limits=Limits(requests_per_minute=10))
     who = limiter.subjects(key, "m", Limits(requests_per_minute=3, tokens_per_minute=1000))
     told = headers(admit(who, 400, 0.0, NOON), 0.0)
-    assert told == [
-        ("x-ratelimit-limit-requests", "3"),
-        ("x-ratelimit-remaining-requests", "2"),
-        ("x-ratelimit-reset-requests", "61s"),
-        ("x-ratelimit-limit-tokens", "1000"),
-        ("x-ratelimit-remaining-tokens", "600"),
-        ("x-ratelimit-reset-tokens", "61s"),
+    assert told.decode().splitlines() == [
+        "x-ratelimit-limit-requests: 3",
+        "x-ratelimit-remaining-requests: 2",
+        "x-ratelimit-reset-requests: 61s",
+        "x-ratelimit-limit-tokens: 1000",
+        "x-ratelimit-remaining-tokens: 600",
+        "x-ratelimit-reset-tokens: 61s",
     ]
-    assert headers(admit(subjects(Limiter(), concurrent=1), 1, 0.0, NOON), 0.0) == []
+    assert told.endswith(b"\r\n")
+    assert headers(admit(subjects(Limiter(), concurrent=1), 1, 0.0, NOON), 0.0) == b""
 
 
 def test_a_reservation_is_settled_once() -> None:

@@ -48,6 +48,11 @@ def ask_for(caller: Caller, request: CanonicalRequest, body_bytes: int) -> Ask:
     return Ask(caller.name, priority_of(caller, request), session, tokens, output, request)
 
 
+def tokens_of(request: CanonicalRequest, body_bytes: int) -> int:
+    """Return about how many tokens a request uses, prompt and answer."""
+    return prompt_tokens(request, body_bytes) + output_tokens(request)
+
+
 def _session(caller: Caller, request: CanonicalRequest) -> str:
     """Return the conversation's name where the head has none: OpenAI's `prompt_cache_key`."""
     if type(request) is Chat and request.cache_key:

@@ -56,11 +56,6 @@ class Budget:
         return self.others + self.used
 
     @property
-    def live(self) -> bool:
-        """Whether only what was granted may be used."""
-        return self.sharing is not None and self.sharing.live
-
-    @property
     def name(self) -> str:
         """What the common place calls it."""
         return f"tokens\0{self.place}\0{self.period}"
@@ -80,7 +75,10 @@ class Budget:
 
     def has_room(self, limit: int) -> bool:
         """Say whether one more request may be let in."""
-        return self.left > 0 if self.live else self.known < limit
+        sharing = self.sharing
+        if sharing is not None and sharing.live:
+            return self.left > 0
+        return self.others + self.used < limit
 
     def add(self, tokens: int) -> None:
         """Use up."""

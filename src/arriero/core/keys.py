@@ -15,7 +15,7 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -34,7 +34,7 @@ DIGEST_BYTES = 32
 _HINT_CHARS = 4
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Key(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One virtual key. `id` is public: logs, metrics and usage call the key by it.
 
     Empty `models` and `operations` mean all of them. `per_model` narrows `limits` for an alias.
@@ -79,6 +79,34 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def is_expired(self, now_unix_s: float) -> bool:
         """Say whether its time is over."""
         return 0 < self.expires_unix_s <= now_unix_s
+
+
+class Sharer:
+    """Lets keys share what is equal in many of them, which takes half of their memory away."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[object, object] = {}
+
+    def lean(self, key: Key) -> Key:
+        """Return the key with its equal parts shared; it must be nobody else's yet."""
+        seen = self._seen
+        for name in _SHARED:
+            value = getattr(key, name)
+            if value:
+                msgspec.structs.force_setattr(key, name, seen.setdefault(value, value))
+        for name in _TIMES:  # a zero is an object of its own wherever it is read
+            if not getattr(key, name):
+                msgspec.structs.force_setattr(key, name, _NEVER_S)
+        return key
+
+
+_SHARED: Final = ("models", "operations", "tags", "limits", "created_by", "updated_by")
+_TIMES: Final = (
+    "expires_unix_s", "created_unix_s", "updated_unix_s", "previous_until_unix_s",
+)  # fmt: skip
+_NEVER_S: Final = 0.0
 
 
 def digest(secret: bytes, pepper: bytes) -> bytes:

@@ -17,6 +17,7 @@ belongs to up to three subjects (its key, its model, the pair), and is let in by
 from collections import deque
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 
@@ -73,18 +74,20 @@ class Window:
 
     def wait_s(self, now_s: float, amount: int, limit: int) -> float:
         """Return how long until `amount` more fits; 0.0: it does now."""
-        if self.share is not None and self.share.live:
-            return 0.0 if self.share.left >= amount else max(self.share.wait_s, SHARED_WAIT_S)
-        return self.empty_s(now_s, amount, limit)
+        share = self.share
+        if share is not None and share.live:
+            return 0.0 if share.left >= amount else max(share.wait_s, SHARED_WAIT_S)
+        return 0.0 if self.total + amount <= limit else self.empty_s(now_s, amount, limit)
 
     def empty_s(self, now_s: float, amount: int, limit: int) -> float:
         """Return the same, going by what was used here alone."""
-        over = self.total + amount - limit
-        if over <= 0:
+        left = limit - amount  # of what is used, this much may stay
+        if self.total <= left:
             return 0.0
-        for second, used in self._buckets:
-            over -= used
-            if over <= 0:
+        # From the newest: asked for most often is when all will be over, which that one tells.
+        for second, used in reversed(self._buckets):
+            left -= used
+            if left < 0:
                 return second + 1 + WINDOW_S - now_s
         return WINDOW_S + 1.0
 
@@ -103,7 +106,8 @@ class Meter:
     """What one subject used, and how many of its requests are under way."""
 
     __slots__ = (
-        "day", "limits", "of_day", "of_month", "permits", "requests", "running", "tokens",
+        "_second", "day", "limits", "of_day", "of_month", "permits", "requests", "running",
+        "tokens",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -112,6 +116,7 @@ class Meter:
         self.running = 0
         self.limits: Limits | None = None  # that are shared with other gateways
         self.permits: Permits | None = None  # the same
+        self._second = -1  # until which time has passed
         self.day = ""  # YYYY-MM-DD
         self.of_day = Budget()
         self.of_month = Budget()
@@ -133,8 +138,11 @@ class Meter:
 
     def turn(self, now_s: float, day: str) -> None:
         """Let time pass."""
-        self.requests.expire(now_s)
-        self.tokens.expire(now_s)
+        second = int(now_s)
+        if second != self._second:
+            self._second = second
+            self.requests.expire(now_s)
+            self.tokens.expire(now_s)
         if day != self.day:
             self.day = day
             self.of_day.turn(day)
@@ -368,51 +376,70 @@ def admit(subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: floa
 
 def _check(subject: Subject, tokens: int, now_s: float) -> None:
     limits, meter = subject.limits, subject.meter
-    for limit, budget, period in (
-        (limits.tokens_per_day, meter.of_day, "day"),
-        (limits.tokens_per_month, meter.of_month, "month"),
-    ):
-        if limit is not None and not budget.has_room(limit):
-            raise BudgetExceeded(
-                f"{subject.name} has used its {limit} tokens of this {period}",
-                hint=f"the next {period} begins at midnight UTC",
-            )
-    for limit, window, amount, what in (
-        (limits.requests_per_minute, meter.requests, 1, "requests"),
-        (limits.tokens_per_minute, meter.tokens, tokens, "tokens"),
-    ):
-        if limit is None:
-            continue
-        # A request of more tokens than the limit is let in when nothing else was.
-        wait_s = window.wait_s(now_s, min(amount, limit), limit)
+    limit = limits.tokens_per_day
+    if limit is not None and not meter.of_day.has_room(limit):
+        raise _spent(subject, limit, "day")
+    limit = limits.tokens_per_month
+    if limit is not None and not meter.of_month.has_room(limit):
+        raise _spent(subject, limit, "month")
+    limit = limits.requests_per_minute
+    if limit is not None:
+        wait_s = meter.requests.wait_s(now_s, 1, limit)
         if wait_s > 0:
-            raise RateLimited(
-                f"{subject.name} is limited to {limit} {what} per minute",
-                retry_after_s=max(int(wait_s) + 1, 1),
-            )
+            raise _exceeded(subject, limit, "requests", wait_s)
+    limit = limits.tokens_per_minute
+    if limit is not None:
+        # A request of more tokens than the limit is let in when nothing else was.
+        wait_s = meter.tokens.wait_s(now_s, min(tokens, limit), limit)
+        if wait_s > 0:
+            raise _exceeded(subject, limit, "tokens", wait_s)
 
 
-def headers(reservation: Reservation, now_s: float) -> list[tuple[str, str]]:
-    """Return OpenAI's `x-ratelimit-*` headers: of each kind, of who is closest to its limit."""
-    told: list[tuple[str, str]] = []
-    for what in ("requests", "tokens"):
-        closest: tuple[int, int, float] | None = None
-        for subject in reservation.subjects:
-            limit = getattr(subject.limits, f"{what}_per_minute")
-            if limit is None:
-                continue
-            window: Window = getattr(subject.meter, what)
-            left = max(limit - window.used, 0)
-            if closest is None or left < closest[0]:
-                closest = (left, limit, window.empty_s(now_s, limit, limit))
-        if closest is not None:
-            left, limit, reset_s = closest
-            told += [
-                (f"x-ratelimit-limit-{what}", str(limit)),
-                (f"x-ratelimit-remaining-{what}", str(left)),
-                (f"x-ratelimit-reset-{what}", f"{reset_s:.0f}s"),
-            ]
-    return told
+def _spent(subject: Subject, limit: int, period: str) -> BudgetExceeded:
+    return BudgetExceeded(
+        f"{subject.name} has used its {limit} tokens of this {period}",
+        hint=f"the next {period} begins at midnight UTC",
+    )
+
+
+def _exceeded(subject: Subject, limit: int, what: str, wait_s: float) -> RateLimited:
+    return RateLimited(
+        f"{subject.name} is limited to {limit} {what} per minute",
+        retry_after_s=max(int(wait_s) + 1, 1),
+    )
+
+
+_REQUESTS: Final = b"".join(
+    b"x-ratelimit-%s-requests: %%d%s\r\n" % told
+    for told in ((b"limit", b""), (b"remaining", b""), (b"reset", b"s"))
+)
+_TOKENS: Final = _REQUESTS.replace(b"requests", b"tokens")
+
+
+def headers(reservation: Reservation, now_s: float) -> bytes:
+    """Return OpenAI's `x-ratelimit-*` lines: of each kind, of who is closest to its limit."""
+    requests: tuple[int, int, Window] | None = None
+    tokens: tuple[int, int, Window] | None = None
+    for subject in reservation.subjects:
+        limits, meter = subject.limits, subject.meter
+        limit = limits.requests_per_minute
+        if limit is not None:
+            left = limit - meter.requests.used
+            if requests is None or left < requests[0]:
+                requests = left, limit, meter.requests
+        limit = limits.tokens_per_minute
+        if limit is not None:
+            left = limit - meter.tokens.used
+            if tokens is None or left < tokens[0]:
+                tokens = left, limit, meter.tokens
+    return _told(_REQUESTS, requests, now_s) + _told(_TOKENS, tokens, now_s)
+
+
+def _told(lines: bytes, closest: tuple[int, int, Window] | None, now_s: float) -> bytes:
+    if closest is None:
+        return b""
+    left, limit, window = closest
+    return lines % (limit, max(left, 0), round(window.empty_s(now_s, limit, limit)))
 
 
 def day_of(unix_s: float) -> str:

@@ -83,7 +83,9 @@ async def serve(exchange: Exchange) -> None:
     _fit(exchange, wanted, alias, len(body))
     tries = Tries(exchange, alias, caller, wanted, len(body))
     if key.limits or key.per_model or alias.settings.limits:
-        await reserve(exchange, key, alias, tries.ask())
+        waiting = reserve(exchange, key, alias, tries)
+        if waiting is not None:
+            await waiting
     if operation.encoder is not None and wanted.stream:
         record.stream = True
         await _serve_stream(exchange, operation, wanted, tries)

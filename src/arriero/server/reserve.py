@@ -1,47 +1,79 @@
 """Hold a request to the limits of its key and its model, where there are any."""
 
+from collections.abc import Coroutine
+from typing import Any
+
 from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.core.ask import Ask
 from arriero.core.fleet import Alias
 from arriero.core.keys import Key
-from arriero.core.limits import headers, lacking
+from arriero.core.limits import Subject, headers, lacking
 from arriero.peers.link import Link
 from arriero.server.exchange import Exchange
 from arriero.server.holds import Held
+from arriero.server.tries import Tries
 
 
-async def reserve(exchange: Exchange, key: Key, alias: Alias, ask: Ask) -> None:
-    """Let the request in by all limits, and wait until enough of the others have ended.
+def reserve(
+    exchange: Exchange, key: Key, alias: Alias, tries: Tries
+) -> Coroutine[Any, Any, None] | None:
+    """Let the request in by all limits, and return what to wait for, None in most cases.
 
-    Raises RateLimited, BudgetExceeded, QueueTimeout. The exchange settles it, however it ends.
+    That is the other gateways' answer, or that enough of the others have ended. Raises RateLimited,
+    BudgetExceeded; waiting does, too, and QueueTimeout. The exchange settles it, however it ends.
     """
     gateway = exchange.gateway
-    holds, clock = gateway.holds, gateway.clock
+    clock = gateway.clock
     subjects = gateway.limiter.subjects(key, alias.name, alias.settings.limits)
-    tokens = ask.prompt_tokens + ask.output_tokens
-    now_s = clock.now_s()
+    tokens, now_s = tries.tokens(), clock.now_s()
     if gateway.peers is not None and lacking(subjects, tokens, now_s, clock.unix_s()):
-        await _claimed(exchange, gateway.peers)
-        now_s = clock.now_s()
+        return _ask_others(exchange, gateway.peers, subjects, tries)
+    if _enter(exchange, subjects, tokens, now_s):
+        return None
+    return _in_line(exchange, tries.ask(), now_s)
+
+
+def _enter(exchange: Exchange, subjects: tuple[Subject, ...], tokens: int, now_s: float) -> bool:
+    """Let the request in by all limits; False: it has to wait until enough of the others ended."""
+    gateway = exchange.gateway
     try:
-        reservation = gateway.limiter.admit(subjects, tokens, now_s, clock.unix_s())
+        reservation = gateway.limiter.admit(subjects, tokens, now_s, gateway.clock.unix_s())
     except (RateLimited, BudgetExceeded) as refused:
         gateway.counters.limit_refused(refused.code)
         raise
     exchange.reservation = reservation
-    told = "".join(f"{name}: {value}\r\n" for name, value in headers(reservation, now_s))
-    exchange.extra_head += told.encode()
-    if not holds.enter(reservation):
-        limits = exchange.runtime.config.queue
-        wait_s: float = getattr(limits, f"{ask.priority.name.lower()}_deadline_s")
-        held = Held(holds, exchange, reservation, now_s + wait_s)
-        holds.join(held)
-        exchange.ongoing = held
-        try:
-            await exchange
-        finally:
-            exchange.ongoing = None
-            exchange.record.queue_s += clock.now_s() - now_s
+    exchange.extra_head += headers(reservation, now_s)
+    return gateway.holds.enter(reservation)
+
+
+async def _ask_others(
+    exchange: Exchange, link: Link, subjects: tuple[Subject, ...], tries: Tries
+) -> None:
+    claiming = exchange.ongoing = Claiming(link, exchange)
+    link.wait(claiming.go_on)
+    try:
+        await exchange
+    finally:
+        exchange.ongoing = None
+    now_s = exchange.gateway.clock.now_s()
+    if not _enter(exchange, subjects, tries.tokens(), now_s):
+        await _in_line(exchange, tries.ask(), now_s)
+
+
+async def _in_line(exchange: Exchange, ask: Ask, now_s: float) -> None:
+    """Wait until enough of the others have ended."""
+    gateway, reservation = exchange.gateway, exchange.reservation
+    assert reservation is not None, "it was let in by the other limits"
+    limits = exchange.runtime.config.queue
+    wait_s: float = getattr(limits, f"{ask.priority.name.lower()}_deadline_s")
+    held = Held(gateway.holds, exchange, reservation, now_s + wait_s)
+    gateway.holds.join(held)
+    exchange.ongoing = held
+    try:
+        await exchange
+    finally:
+        exchange.ongoing = None
+        exchange.record.queue_s += gateway.clock.now_s() - now_s
 
 
 class Claiming:
@@ -69,12 +101,3 @@ class Claiming:
     def cancel(self) -> None:
         """The client is gone, or the request's time is over."""
         self._link.leave(self.go_on)
-
-
-async def _claimed(exchange: Exchange, link: Link) -> None:
-    claiming = exchange.ongoing = Claiming(link, exchange)
-    link.wait(claiming.go_on)
-    try:
-        await exchange
-    finally:
-        exchange.ongoing = None

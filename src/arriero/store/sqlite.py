@@ -6,7 +6,7 @@ commit of usage comes a few times a second and one of a key hardly ever, so it c
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from arriero.store.port import KeyConflict, StoreUnavailable
@@ -51,6 +51,13 @@ class SqliteDatabase:
         """Execute a statement once for each of `params`."""
         with _told():
             self._connection.executemany(statement, params)
+
+    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Add many rows."""
+        places = ", ".join("?" * len(columns))
+        statement = f"insert into {table} ({', '.join(columns)}) values ({places})"  # noqa: S608 - ours
+        with _told():
+            self._connection.executemany(statement, rows)
 
     def rows(self, statement: str, params: Params) -> list[Row]:
         """Return the rows of a query."""
