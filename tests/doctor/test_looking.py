@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from arriero.app.doctor import configuring, looking
-from arriero.app.doctor.facts import Unit
+from arriero.app.doctor.facts import ConfigFile, Unit
 
 TABLE = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -84,22 +84,32 @@ ActiveState=failed
 SubState=failed
 User=nobody
 NRestarts=5
-LoadCredential=master_key:KEY
+LoadCredential=[unprintable]
 Environment=LITELLM_PORT=4000
 """
+# systemd 252 prints no credentials, so that they have to be read from the unit's files.
+UNIT = """\
+# /etc/systemd/system/litellm.service
+[Service]
+LoadCredential=other:/nowhere
+SETTING=master_key:KEY
+"""
+CONFIG = "backends: [{name: a, url: 'http://127.0.0.1:9'}]\nmodels: [{name: x, model: y}]\n"
+
+
+def systemctl(setting: str, key: Path) -> str:
+    text = UNIT.replace("SETTING", setting).replace("KEY", str(key))
+    return f"[ $1 = cat ] && exec cat <<'END'\n{text}END\ncat <<'END'\n{SHOWN}END"
 
 
 def test_what_systemd_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, config = tmp_path / "key", tmp_path / "config.yaml"
     key.write_text("sk-of-the-credential-0123456789\n")
-    config.write_text(
-        "backends: [{name: a, url: 'http://127.0.0.1:9'}]\nmodels: [{name: x, model: y}]\n"
-    )
-    shown = SHOWN.replace("KEY", str(key))
+    config.write_text(CONFIG)
     programs(
         tmp_path,
         monkeypatch,
-        systemctl=f"cat <<'END'\n{shown}END",
+        systemctl=systemctl("LoadCredential", key),
         journalctl="echo one; echo two",
         timedatectl="echo no",
     )
@@ -117,6 +127,32 @@ def test_what_systemd_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert host is not None
     assert host.config is not None
     assert "no master key" in host.config.mistakes[0]
+
+
+def test_an_encrypted_key_is_the_one_that_systemd_gave_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, config = tmp_path / "master_key.cred", tmp_path / "config.yaml"
+    stored.write_text("only systemd can read this")
+    config.write_text(CONFIG)
+    programs(tmp_path, monkeypatch, systemctl=systemctl("LoadCredentialEncrypted", stored))
+    monkeypatch.setattr(configuring, "GIVEN", str(tmp_path / "given"))
+
+    def seen() -> ConfigFile:
+        host = looking.look(config, "litellm", 1)
+        assert host is not None
+        assert host.config is not None
+        return host.config
+
+    # The service is stopped: there is a key, and nobody can say what it is.
+    assert (seen().mistakes, seen().weak_key) == ((), None)
+    given = tmp_path / "given/litellm/master_key"
+    given.parent.mkdir(parents=True)
+    given.write_text("sk-1234\n")
+    assert "publicly known" in str(seen().weak_key)
+    given.unlink()
+    stored.unlink()
+    assert "no master key" in seen().mistakes[0]
 
 
 def test_a_host_without_systemd_and_without_a_gateway(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from arriero.config.tree import FILE_BYTES_MAX
 # Stands for a key that only the service may read. It is never used, and says nothing of the real.
 UNREADABLE_KEY = b"only-the-service-may-read-this-key"
 CREDENTIALS = "/run/arriero-doctor-credentials"
+GIVEN = "/run/credentials"  # systemd.exec(5): what services were given, each in a folder of its own
 ENVIRONMENT_BYTES_MAX = 65_536
 ABOUT_KEY = re.compile(r"(?:the master key|the key in \S+) (.+)")
 
@@ -117,7 +118,7 @@ def environment(unit: Unit | None) -> dict[str, str]:
         found[name] = value
     for line in unit.properties.get("EnvironmentFiles", "").splitlines():
         found |= environment_file(Path(line.partition(" (")[0].lstrip("-")))
-    if credential(unit):
+    if credential(unit) or encrypted(unit):
         found["CREDENTIALS_DIRECTORY"] = CREDENTIALS
     return found
 
@@ -134,28 +135,44 @@ def environment_file(path: Path) -> dict[str, str]:
     return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}
 
 
-def credential(unit: Unit) -> str | None:
-    """Return the file of the unit's credential with the master key."""
-    for line in unit.properties.get("LoadCredential", "").split():
+def credential(unit: Unit, setting: str = "LoadCredential") -> str | None:
+    """Return the file that a unit's setting names for the master key."""
+    for line in unit.properties.get(setting, "").split():
         name, _, path = line.partition(":")
         if name == CREDENTIAL_NAME:
             return path
     return None
 
 
+def encrypted(unit: Unit) -> str | None:
+    """Return the file of the unit's encrypted credential with the master key."""
+    return credential(unit, "LoadCredentialEncrypted")
+
+
 def reader(folder: Path, unit: Unit | None) -> Callable[[str], bytes]:
     """Return how files named in the configuration are read; the credential where it comes from."""
-    source = credential(unit) if unit else None
 
     def read(name: str) -> bytes:
-        if source and name == f"{CREDENTIALS}/{CREDENTIAL_NAME}":
-            try:
-                return _bytes(Path(source))
-            except PermissionError:
-                return UNREADABLE_KEY
-        return _bytes(folder / name)
+        if unit is None or name != f"{CREDENTIALS}/{CREDENTIAL_NAME}":
+            return _bytes(folder / name)
+        try:
+            return _key(unit)
+        except PermissionError:
+            return UNREADABLE_KEY
 
     return read
+
+
+def _key(unit: Unit) -> bytes:
+    """Return the master key of the unit's credential, as far as we may read it."""
+    source = credential(unit)
+    if source:
+        return _bytes(Path(source))
+    Path(encrypted(unit) or "").stat()
+    try:
+        return _bytes(Path(GIVEN) / unit.name / CREDENTIAL_NAME)
+    except FileNotFoundError:
+        return UNREADABLE_KEY  # the service does not run
 
 
 def _bytes(path: Path) -> bytes:

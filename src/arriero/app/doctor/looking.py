@@ -30,8 +30,9 @@ PROPERTIES = (
     "User",
     "Environment",
     "EnvironmentFiles",
-    "LoadCredential",
 )
+# Of these `systemctl show` of systemd 252 tells "[unprintable]"; the unit's files tell them.
+CREDENTIALS = re.compile(r"(?m)^(LoadCredential(?:Encrypted)?)=(.+)$")
 LISTENING = "0A"  # Linux, include/net/tcp_states.h: TCP_LISTEN
 PROC = Path("/proc")
 
@@ -61,14 +62,23 @@ def look_at_unit(names: Sequence[str]) -> Unit | None:
         return found
     lines = ("-n", str(JOURNAL_LINES), "-o", "cat", "--no-pager", "-q")
     journal = run("journalctl", "-u", found.name, *lines).splitlines()
-    return Unit(name=found.name, properties=found.properties, journal=tuple(journal))
+    properties = found.properties | credentials(found.name)
+    return Unit(name=found.name, properties=properties, journal=tuple(journal))
+
+
+def credentials(unit: str) -> dict[str, str]:
+    """Return the settings of a unit that say where its credentials come from."""
+    found: dict[str, str] = {}
+    for name, value in CREDENTIALS.findall(run("systemctl", "cat", unit)):
+        found[name] = f"{found.get(name, '')}\n{value}".strip()
+    return found
 
 
 def show(*command: str) -> dict[str, str]:
     """Return the properties that a `show` of systemd's prints."""
     output = run(*command, *(f"--property={name}" for name in PROPERTIES))
     pairs = [line.partition("=") for line in output.splitlines()]
-    # LoadCredential= and EnvironmentFiles= may be there several times.
+    # EnvironmentFiles= may be there several times.
     found: dict[str, str] = {}
     for name, _, value in pairs:
         found[name] = f"{found[name]}\n{value}" if name in found else value
