@@ -34,6 +34,11 @@ class Gateway:
             self.served[hosts[self.turn % len(hosts)]] += 1
             self.turn += 1
 
+    def away(self, name: str) -> bool:
+        """Say whether a backend is ejected: for good, or until somebody's request went there."""
+        unasked = f"{name}_unasked" in self.faults and not self.served[name]
+        return unasked or f"{name}_ejected" in self.faults
+
     def status(self) -> dict[str, Any]:
         with self.lock:
             self.uptime_s += -5 if "restart" in self.faults else 1
@@ -41,7 +46,7 @@ class Gateway:
                 {
                     "name": name,
                     "kind": "ollama",
-                    "state": "ejected" if f"{name}_ejected" in self.faults else "available",
+                    "state": "ejected" if self.away(name) else "available",
                     "in_flight": self.in_flight[name],
                     "served": served,
                     "version": "0.12.0",

@@ -77,13 +77,14 @@ class Run:
         yield answers.models("models", listed, self.plan.aliases)
         aliases = self.plan.aliases or tuple(answers.listed(listed))
         self.page = self._status()
-        yield fleet.states("backends", self.page)
         for alias in aliases:
             yield from self._alias(alias)
         yield self._unknown_model()
         chats = [alias for alias in aliases if not self._embeds(alias)]
         if chats:
             yield from self._fan_out(self._widest(chats))
+        # Now, as a backend that is back stays ejected until a request went there.
+        yield fleet.states("backends", self.page)
         yield answers.metrics("metrics", self._get("/metrics"), public=self.plan.public_metrics)
 
     def _alive(self, exchange: Exchange) -> Finding:
