@@ -27,6 +27,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from arriero.config.settings import Strategy
+from arriero.embedded.cache import SEQUENCES_MAX
 from benchmarks.fleet.engine import Engine
 from benchmarks.fleet.figures import percentile
 from benchmarks.fleet.ours import Gateway
@@ -285,7 +286,10 @@ def trace_of(talks: Sequence[Talk], count: int, prefill_tps: float, decode_tps: 
             turns.append(Turn(MODEL, prompt, answer, f"talk-{at}", "one", said.gap_s))
             prompt = (*prompt, answer)
         sessions.append(Session(talk.start_s, turns))
-    hosts = tuple(HostSpec(f"s{number}", prefill_tps, decode_tps) for number in range(count))
+    hosts = tuple(
+        HostSpec(f"s{number}", prefill_tps, decode_tps, pool=SEQUENCES_MAX)
+        for number in range(count)
+    )
     return Trace("check", hosts, (ModelSpec(MODEL, cache_tokens=CACHE_TOKENS),), sessions)
 
 

@@ -98,7 +98,7 @@ class Engine:
         """Play the trace; return all requests, each of which has ended once."""
         self._policy = policy
         for session in self.trace.sessions:
-            self.at(session.start_s, partial(self._say, session, 0))
+            self.at(session.start_s, partial(self._say, session, 0, session.turns[0]))
         for outage in self.trace.outages:
             self.at(outage.start_s, partial(self._crash, outage.host))
             self.at(outage.start_s + outage.length_s, partial(self._restart, outage.host))
@@ -134,8 +134,8 @@ class Engine:
 
     # -- users
 
-    def _say(self, session: Session, place: int, now_s: float) -> None:
-        request = Request(len(self.requests), session.turns[place], session, place, now_s)
+    def _say(self, session: Session, place: int, turn: Turn, now_s: float) -> None:
+        request = Request(len(self.requests), turn, session, place, now_s)
         self.requests.append(request)
         self.open += 1
         assert self._policy is not None
@@ -146,11 +146,13 @@ class Engine:
         request.outcome, request.ended_s = outcome, now_s
         self.open -= 1
         self._left -= 1
-        session, place = request.session, request.place + 1
-        if place < len(session.turns):
-            # A user whose turn failed goes on all the same: the trace stays the same for all.
-            gap_s = session.turns[place].gap_s
-            self.at(now_s + gap_s, partial(self._say, session, place))
+        # A user whose turn failed goes on all the same: the trace stays the same for all.
+        session, place, task = request.session, request.place + 1, request.turn.task
+        if task is not None:
+            self.at(now_s, partial(self._say, session, request.place, task))
+        if place < len(session.turns) and not request.turn.background:
+            turn = session.turns[place]
+            self.at(now_s + turn.gap_s, partial(self._say, session, place, turn))
 
     # -- hosts
 

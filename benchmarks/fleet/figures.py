@@ -15,7 +15,10 @@ FAIR_USERS_MAX: Final = 4  # with more users their pairs say little
 
 @dataclass(frozen=True)
 class Figures:
-    """One policy on one trace, over all seeds. Times are seconds, gaps are tokens of work."""
+    """One policy on one trace, over all seeds. Times are seconds, gaps are tokens of work.
+
+    Requests that nobody waits for count for `hit_rate` and `busy` only.
+    """
 
     requests: int
     ttft_p50_s: float
@@ -58,11 +61,12 @@ def sample(engine: Engine) -> Sample:
 
 def figures(samples: Sequence[Sample]) -> Figures:
     """Return the figures of all seeds together."""
-    requests = [one for part in samples for one in part.requests]
+    everything = [one for part in samples for one in part.requests]
+    requests = [one for one in everything if not one.turn.background]
     ttfts = sorted(one.ttft_s for one in requests if one.outcome == "ok")
     good = sum(ttft <= SLO_S for ttft in ttfts)
     seconds = sum(part.seconds for part in samples)
-    jobs = [one.job for one in requests if one.job is not None and one.outcome == "ok"]
+    jobs = [one.job for one in everything if one.job is not None and one.outcome == "ok"]
     prompt_tokens = sum(job.turn.prompt_tokens for job in jobs)
     slot_seconds = sum(part.seconds * part.slots for part in samples)
     return Figures(

@@ -21,10 +21,13 @@ from benchmarks.fleet.workload import Segment, Turn, common_tokens, total_tokens
 
 NEVER: Final = float("inf")
 _DONE: Final = 1e-6  # tokens: what floating point leaves over
-# llama-server takes the slot whose prompt is most alike if at least a tenth is, and saves what it
-# would lose to the cache in main memory when that is more than half of the slot.
+# llama-server (`get_available_slot`, `server_prompt_cache::load`) takes the slot whose prompt has
+# most in common with the new one, if that is more than a tenth of it, else the one used longest
+# ago. In the latter case, or when more than half of the slot would be lost, it saves the slot's
+# prompt to main memory, and looks there for a better one, of which a quarter must be of use.
 _ALIKE_MIN: Final = 0.1
 _KEEP_MIN: Final = 0.5
+_USE_MIN: Final = 0.25
 
 
 class Phase(Enum):
@@ -67,6 +70,7 @@ class Runner:
     model: ModelSpec
     slots: list[Slot]
     ram_tokens_max: int
+    pool: int = 0
     waiting: deque[Job] = field(default_factory=deque)
     ram: OrderedDict[int, tuple[Segment, ...]] = field(default_factory=OrderedDict)
     used_s: float = 0.0
@@ -93,33 +97,85 @@ class Runner:
     def _start(self, job: Job, free: list[Slot], now_s: float) -> None:
         prompt, tokens = job.turn.prompt, job.turn.prompt_tokens
         slot = max(free, key=lambda slot: (common_tokens(slot.held, prompt), -slot.used_s))
-        if common_tokens(slot.held, prompt) < _ALIKE_MIN * tokens:
+        alike = common_tokens(slot.held, prompt) > _ALIKE_MIN * tokens
+        if not alike:
             slot = min(free, key=lambda slot: slot.used_s)
-        common = self._restore(slot, prompt)
+        reuse = self._from_pool if self.pool else self._from_memory
+        common = reuse(slot.held, prompt, alike=alike)
         # The last token of a prompt is always computed, because its logits are not kept.
         job.cached_tokens = min(common, tokens - 1)
         job.phase, job.left, job.started_s = Phase.PREFILL, tokens - job.cached_tokens, now_s
         slot.job, slot.held, slot.used_s = job, (*prompt, job.turn.answer), now_s
 
-    def _restore(self, slot: Slot, prompt: Sequence[Segment]) -> int:
-        """Save what the slot would lose and take over what main memory holds more of."""
-        common = common_tokens(slot.held, prompt)
-        if not self.ram_tokens_max:
-            return common
-        if slot.held and common < _KEEP_MIN * total_tokens(slot.held):
+    def _from_memory(
+        self, held: tuple[Segment, ...], prompt: Sequence[Segment], *, alike: bool
+    ) -> int:
+        """Return what of a prompt need not be read, as llama-server does it."""
+        common = common_tokens(held, prompt)
+        if self.ram_tokens_max and held:
+            kept = common / total_tokens(held)
+            if not alike or kept < _KEEP_MIN:
+                self._save(held)
+                common = self._restored(prompt, kept, common)
+                self._make_room()
+        return common
+
+    def _from_pool(
+        self, held: tuple[Segment, ...], prompt: Sequence[Segment], *, alike: bool
+    ) -> int:
+        """Return the same as our embedded servers do it (`arriero.embedded.cache.Pool`).
+
+        Of all that is kept the longest beginning is taken, and copied if more would be lost.
+        """
+        del alike
+        key, best = 0, held
+        for number, other in self.ram.items():
+            if common_tokens(other, prompt) > common_tokens(best, prompt):
+                key, best = number, other
+        common = common_tokens(best, prompt)
+        overwritten = 2 * common >= total_tokens(best)
+        if held and (key or not overwritten):
             self._saved += 1
-            self.ram[self._saved] = slot.held
-        best, key = common, 0
+            self.ram[self._saved] = held
+        if key and overwritten:
+            del self.ram[key]
+        while len(self.ram) >= self.pool:
+            self.ram.popitem(last=False)
+        self._make_room()
+        return common
+
+    def _save(self, held: tuple[Segment, ...]) -> None:
+        """Keep what a slot is about to lose; beginnings of it need not be kept beside it."""
+        length = total_tokens(held)
+        for number, other in list(self.ram.items()):
+            common = common_tokens(held, other)
+            if common == length:
+                return
+            if common == total_tokens(other):
+                del self.ram[number]
+        self._saved += 1
+        self.ram[self._saved] = held
+
+    def _restored(self, prompt: Sequence[Segment], kept: float, common: int) -> int:
+        """Move a prompt back into the slot, if one suits better; return what is in common then.
+
+        It must be better than the slot's own, and than those looked at before, in both: how much of
+        it is of use (`kept`), and how much of the new prompt it spares.
+        """
+        key = 0
         for number, held in self.ram.items():
-            tokens = common_tokens(held, prompt)
-            if tokens > best:
-                best, key = tokens, number
+            its_common = common_tokens(held, prompt)
+            its_kept = its_common / total_tokens(held)
+            if its_kept >= _USE_MIN and its_kept > kept and its_common > common:
+                key, kept, common = number, its_kept, its_common
         if key:
             del self.ram[key]
+        return common
+
+    def _make_room(self) -> None:
         held_tokens = sum(total_tokens(held) for held in self.ram.values())
-        while held_tokens > self.ram_tokens_max:
+        while len(self.ram) > 1 and held_tokens > self.ram_tokens_max:
             held_tokens -= total_tokens(self.ram.popitem(last=False)[1])
-        return best
 
     def finish(self, job: Job, now_s: float) -> None:
         """Free a request's slot."""
@@ -145,7 +201,8 @@ class Host:
     def install(self, model: ModelSpec) -> None:
         """Load a model at once, before the run."""
         ram = model.cache_tokens if self.spec.ram_cache else 0
-        self.runners[model.name] = Runner(model, [Slot() for _ in range(self.spec.slots)], ram)
+        slots = [Slot() for _ in range(self.spec.slots)]
+        self.runners[model.name] = Runner(model, slots, ram, self.spec.pool)
 
     @property
     def free_bytes(self) -> float:

@@ -76,7 +76,7 @@ class Gateway:
         turn = request.turn
         ask = Ask(
             turn.user,
-            Priority.INTERACTIVE,
+            Priority.BACKGROUND if turn.background else Priority.INTERACTIVE,
             turn.session,
             turn.prompt_tokens,
             OUTPUT_TOKENS,

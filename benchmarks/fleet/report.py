@@ -13,7 +13,7 @@ from benchmarks.fleet.policies import OURS, TITLES
 from benchmarks.fleet.simulate import Results
 from benchmarks.paths import HERE, ROOT
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 JSON: Final = HERE / "results" / "fleet.json"
 PAGE: Final = ROOT / "docs" / "fleet-simulator.md"
 BARS: Final = ROOT / "docs" / "img" / "fleet-traces.svg"
@@ -23,7 +23,7 @@ END: Final = "<!-- fleet:end -->"
 
 THIRD: Final = 1 / 3
 SLACK: Final = 1.05
-MULTI_TURN: Final = ("chat", "agents")
+MULTI_TURN: Final = ("chat", "openwebui", "agents")
 RIVALS: Final = ("litellm-least-busy", "round-robin")
 
 
@@ -35,6 +35,7 @@ def save(results: Results, seeds: Sequence[int], path: Path) -> None:
         "slo_s": SLO_S,
         "traces": _plain(results.traces),
         "sweeps": _plain(results.sweeps),
+        "variants": _plain(results.variants),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")
@@ -51,6 +52,7 @@ def load(path: Path) -> Results:
             name: {at: _figures(found) for at, found in swept.items()}
             for name, swept in document["sweeps"].items()
         },
+        {name: _figures(found) for name, found in document["variants"].items()},
     )
 
 
@@ -106,6 +108,22 @@ def sweep_table(found: Mapping[str, Mapping[str, Figures]]) -> list[str]:
     return lines
 
 
+def variant_table(found: Mapping[str, Mapping[str, Figures]]) -> list[str]:
+    """Return p95 under other assumptions, and our part of the others'."""
+    policies = list(next(iter(found.values())))
+    rivals = [policy for policy in policies if policy != OURS]
+    titles = [*(TITLES[policy] for policy in policies), *(f"of {TITLES[one]}" for one in rivals)]
+    lines = ["| chat | " + " | ".join(titles) + " |", "|---|" + "--:|" * len(titles)]
+    for name, each in found.items():
+        p95_s = {policy: one.ttft_p95_s for policy, one in each.items()}
+        cells = [
+            *map(_time, p95_s.values()),
+            *(f"{p95_s[OURS] / p95_s[one]:.2f}" for one in rivals),
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def target_lines(results: Results) -> list[str]:
     """Say of each target whether it was reached."""
     lines = []
@@ -138,6 +156,9 @@ def full(results: Results) -> str:
         parts += ["", f"### {name}", "", *trace_table(found)]
     for name, swept in results.sweeps.items():
         parts += ["", f"### {name}, by load: TTFT p95 and what was good", "", *sweep_table(swept)]
+    if results.variants:
+        title = "### chat under other assumptions: TTFT p95"
+        parts += ["", title, "", *variant_table(results.variants)]
     return "\n".join(parts)
 
 

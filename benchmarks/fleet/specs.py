@@ -46,7 +46,8 @@ class ModelSpec:
 class HostSpec:
     """A host: tokens a second of the reference model alone, memory, and Ollama's settings.
 
-    `ram_cache` is llama-server's prompt cache beside the slots' own (Ollama since 0.30).
+    `ram_cache` is llama-server's prompt cache beside the slots' own (Ollama since 0.30). One of our
+    embedded servers keeps so many conversations as `pool` says, and is no llama-server.
     """
 
     name: str
@@ -55,6 +56,7 @@ class HostSpec:
     vram_bytes: float = 22e9
     slots: int = 1
     ram_cache: bool = True
+    pool: int = 0
 
 
 RTX_3090 = HostSpec("rtx3090")

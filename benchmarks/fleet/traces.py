@@ -7,12 +7,12 @@ and the kinder one for baselines, which are then not driven into saturation.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
 from arriero.wire.canonical import Role
-from benchmarks.fleet.specs import HostSpec, ModelSpec, fleet_of, mixed_fleet
+from benchmarks.fleet.specs import RTX_3090, HostSpec, ModelSpec, fleet_of, mixed_fleet
 from benchmarks.fleet.workload import Outage, Segment, Session, Trace, Turn, cold_seconds
 
 # ShareGPT's means as the vLLM paper counts them (arXiv 2309.06180, figure 11).
@@ -95,9 +95,10 @@ def timed(
     # A host's share of the load is by its speed: n hosts do n / mean(1 / work) a second.
     work_s = [
         sum(
-            cold_seconds(turn, host, by_name[turn.model])
+            cold_seconds(each, host, by_name[each.model])
             for turns in conversations
             for turn in turns
+            for each in turn.chain
         )
         for host in hosts
     ]
@@ -109,30 +110,82 @@ def timed(
     return sessions
 
 
-def chat(seed: int, load: float = 0.8, size: int = 420) -> Trace:
-    """Multi-turn chats of 24 applications, each with a long system message.
+@dataclass(frozen=True)
+class Manner:
+    """What may be otherwise with the chats.
 
-    3,000 tokens on average: llm-d's benchmark takes 6,000 for 150 customers (research 2.2); with
-    tools, rules and knowledge, half of it is an ordinary assistant.
+    System messages have 3,000 tokens on average: llm-d's benchmark takes 6,000 for 150 customers
+    (research 2.2); with tools, rules and knowledge, half of it is an ordinary assistant.
     """
-    make, hosts = Maker(seed), fleet_of(8)
-    conversations = _chats(make, size, (CHAT_MODEL.name,))
+
+    system_tokens: float = 3000
+    turns: float = CHAT_TURNS
+    applications: int = 24
+    host: HostSpec = RTX_3090
+    tasks: bool = False
+
+
+USUAL: Final = Manner()
+NO_RAM_CACHE: Final = replace(RTX_3090, ram_cache=False)
+FOUR_SLOTS: Final = replace(RTX_3090, slots=4)
+
+
+def chat(seed: int, load: float = 0.8, size: int = 420, manner: Manner = USUAL) -> Trace:
+    """Multi-turn chats of 24 applications, each with a long system message."""
+    make, hosts = Maker(seed), fleet_of(8, manner.host)
+    conversations = _chats(make, size, (CHAT_MODEL.name,), manner)
     return Trace(
         "chat", hosts, (CHAT_MODEL,), timed(make, conversations, load, hosts, (CHAT_MODEL,))
     )
 
 
 def _chats(
-    make: Maker, size: int, models: Sequence[str], applications: int = 24
+    make: Maker, size: int, models: Sequence[str], manner: Manner = USUAL
 ) -> list[list[Turn]]:
-    systems = [make.segment("system", make.about(3000, 0.5)) for _ in range(applications)]
+    systems = [
+        make.segment("system", make.about(manner.system_tokens, 0.5))
+        for _ in range(manner.applications)
+    ]
+    kind = replace(CHAT, turns=manner.turns)
     conversations = []
     for number in range(size):
-        application = make.popular(applications)
+        application = make.popular(manner.applications)
         model = models[make.popular(len(models))]
         names = f"chat-{number}", f"user-{make.random.randrange(64)}"
-        conversations.append(converse(make, model, (systems[application],), CHAT, names))
+        conversations.append(converse(make, model, (systems[application],), kind, names))
+    if manner.tasks:
+        _add_tasks(make, conversations)
     return conversations
+
+
+# What Open WebUI asks the same model by itself after an answer, one after the other: a template,
+# then so many of the last messages as they are (open_webui/config.py, the DEFAULT_*_TEMPLATEs with
+# {{MESSAGES:END:n}}; utils/middleware.py, background_tasks_handler). The lengths of the answers, a
+# JSON object each, are guesses.
+FOLLOW_UP: Final = (260, 6, 70)
+TITLE: Final = (330, 2, 18)
+TAGS: Final = (300, 6, 30)
+
+
+def _add_tasks(make: Maker, conversations: Sequence[list[Turn]]) -> None:
+    """Let each turn be followed by its tasks: title and tags come after the first one only."""
+    templates = {kind: make.segment("user", kind[0]) for kind in (FOLLOW_UP, TITLE, TAGS)}
+    for turns in conversations:
+        for number, turn in enumerate(turns):
+            last = turn
+            for kind in (FOLLOW_UP,) if number else (FOLLOW_UP, TITLE, TAGS):
+                _, messages, answer_tokens = kind
+                said = (*turn.prompt[1:], turn.answer)[-messages:]
+                quoted = make.segment("user", sum(segment.tokens for segment in said))
+                answer = make.segment("assistant", make.about(answer_tokens, 0.4))
+                prompt = (templates[kind], quoted)
+                last.task = Turn(turn.model, prompt, answer, "", turn.user, background=True)
+                last = last.task
+
+
+def openwebui(seed: int, load: float = 0.8, size: int = 360) -> Trace:
+    """The chats as Open WebUI has them: with titles, tags and follow-up questions."""
+    return replace(chat(seed, load, size, Manner(tasks=True)), name="openwebui")
 
 
 def agents(seed: int, load: float = 0.8, size: int = 90) -> Trace:
@@ -239,10 +292,26 @@ def tenants(seed: int, load: float = 1.3, size: int = 900) -> Trace:
 
 TRACES: dict[str, Callable[..., Trace]] = {
     "chat": chat,
+    "openwebui": openwebui,
     "agents": agents,
     "rag": rag,
     "models": models,
     "mixed": mixed,
     "failures": failures,
     "tenants": tenants,
+}
+
+# The chats under other assumptions, to see what the findings depend on; with the load.
+VARIANTS: Final[dict[str, tuple[float, Manner]]] = {
+    "as above": (0.8, USUAL),
+    "system messages of 1,000 tokens": (0.8, Manner(system_tokens=1000)),
+    "of 6,000": (0.8, Manner(system_tokens=6000)),
+    "of 12,000": (0.8, Manner(system_tokens=12_000)),
+    "one application": (0.8, Manner(applications=1)),
+    "150 applications": (0.8, Manner(applications=150)),
+    "10 turns": (0.8, Manner(turns=10)),
+    "no cache in main memory, as before Ollama 0.30": (0.8, Manner(host=NO_RAM_CACHE)),
+    "four slots each": (0.8, Manner(host=FOUR_SLOTS)),
+    "110 % load: LiteLLM's hosts are 80 % busy": (1.1, USUAL),
+    "the same, of 6,000": (1.1, Manner(system_tokens=6000)),
 }

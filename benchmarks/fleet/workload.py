@@ -1,6 +1,6 @@
 """Requests as the simulator knows them: conversations of segments, each of so many tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -44,7 +44,10 @@ def total_tokens(sequence: Sequence[Segment]) -> int:
 
 @dataclass(eq=False)
 class Turn:
-    """One request: what is sent, what comes back, and how long after the last answer it is sent."""
+    """One request: what is sent, what comes back, and how long after the last answer it is sent.
+
+    `task` is what the client asks for by itself when the answer has come, and nobody waits for.
+    """
 
     model: str
     prompt: tuple[Segment, ...]
@@ -52,6 +55,16 @@ class Turn:
     session: str
     user: str
     gap_s: float = 0.0
+    background: bool = False
+    task: "Turn | None" = None
+
+    @property
+    def chain(self) -> Iterator["Turn"]:
+        """This request, and those that follow from it without a user."""
+        turn: Turn | None = self
+        while turn is not None:
+            yield turn
+            turn = turn.task
 
     @cached_property
     def prompt_tokens(self) -> int:
@@ -96,7 +109,7 @@ class Trace:
     @property
     def turns(self) -> int:
         """How many requests there are."""
-        return sum(len(session.turns) for session in self.sessions)
+        return sum(1 for session in self.sessions for turn in session.turns for _ in turn.chain)
 
 
 def cold_seconds(turn: Turn, host: HostSpec, model: ModelSpec) -> float:

@@ -94,6 +94,70 @@ def test_main_memory_gives_back_what_the_slot_lost() -> None:
     assert job.cached_tokens == 1000
 
 
+def test_a_slot_that_keeps_half_of_itself_loses_the_rest_for_good() -> None:
+    # llama-server saves nothing then, and looks for nothing better: the system message is most of
+    # what the slot holds, and the first conversation's own part is overwritten.
+    one, two = turn(SYSTEM, user(1, 200)), turn(SYSTEM, user(2, 200))
+    host = new_host()
+    run(host, one)
+    run(host, two, now_s=100.0)
+    (job,) = run(host, turn(*one.prompt, one.answer, user(3)), now_s=200.0)
+    assert job.cached_tokens == 1000
+    assert not host.runners["m"].ram
+
+
+def test_a_prompt_of_which_little_is_of_use_stays_in_main_memory() -> None:
+    long = turn(user(1, 300), user(2, 1500))
+    host = new_host(SPEC, ModelSpec("m", cache_tokens=9000))
+    run(host, long)
+    run(host, turn(user(3, 900)), now_s=100.0)
+    (job,) = run(host, turn(user(9, 10), user(4, 900)), now_s=200.0)
+    assert job.cached_tokens == 0
+    (job,) = run(host, turn(long.prompt[0], user(5, 100)), now_s=300.0)
+    assert job.cached_tokens == 0  # 300 of 1,900 tokens are less than a quarter
+    assert (*long.prompt, long.answer) in host.runners["m"].ram.values()
+
+
+def test_main_memory_keeps_no_beginnings_of_what_it_keeps() -> None:
+    short = turn(user(1, 300))
+    host = new_host()
+    run(host, short)
+    run(host, turn(user(2, 900)), now_s=100.0)
+    held = [list(each) for each in host.runners["m"].ram.values()]
+    assert held == [[*short.prompt, short.answer]]
+    runner = host.runners["m"]
+    runner._save((*short.prompt, short.answer, user(3)))
+    runner._save(short.prompt)
+    assert [sum(segment.tokens for segment in each) for each in runner.ram.values()] == [500]
+
+
+def test_an_embedded_server_copies_what_conversations_have_in_common() -> None:
+    system = Segment(1, "system", 200)
+    one, two = turn(system, user(2, 300)), turn(system, user(3, 300))
+    host = new_host(HostSpec("h", 1000.0, 100.0, pool=4))
+    cached = [
+        run(host, asked, now_s=100.0 * at)[0].cached_tokens
+        for at, asked in enumerate(
+            (
+                one,
+                two,
+                turn(*one.prompt, one.answer, user(4)),
+                turn(*two.prompt, two.answer, user(5)),
+            )
+        )
+    ]
+    assert cached == [0, 200, 600, 600]
+
+
+def test_an_embedded_server_overwrites_what_it_keeps_half_of() -> None:
+    one, two = turn(SYSTEM, user(2, 300)), turn(SYSTEM, user(3, 300))
+    host = new_host(HostSpec("h", 1000.0, 100.0, pool=4))
+    run(host, one)
+    run(host, two, now_s=100.0)
+    (job,) = run(host, turn(*one.prompt, one.answer, user(4)), now_s=200.0)
+    assert job.cached_tokens == 1000
+
+
 def test_without_it_a_slot_keeps_one_conversation() -> None:
     one, two = turn(user(1, 900)), turn(user(2, 900))
     host = new_host(HostSpec("h", 1000.0, 100.0, ram_cache=False))

@@ -14,7 +14,7 @@ from benchmarks.fleet.figures import Figures, figures, largest_gap, percentile, 
 from benchmarks.fleet.ours import Gateway
 from benchmarks.fleet.policies import MAKERS, TITLES
 from benchmarks.fleet.simulate import Results, compare, play
-from benchmarks.fleet.traces import TRACES, Maker, chat, tenants
+from benchmarks.fleet.traces import TRACES, VARIANTS, Maker, chat, openwebui, tenants
 from benchmarks.fleet.workload import Outage, Trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,6 +131,38 @@ def test_bounded_hashing_keeps_conversations_together_and_loads_bounded() -> Non
     assert sum(len(hosts) == 1 for hosts in homes.values()) > len(homes) / 2
 
 
+# -- what a client asks by itself
+
+
+def test_tasks_follow_answers_one_after_the_other() -> None:
+    engine = finished(openwebui(1, 0.3, 6), "adaptive")
+    asked: dict[int, list[Request]] = {}
+    for one in engine.requests:
+        asked.setdefault(id(one.session), []).append(one)
+    for requests in asked.values():
+        chats = [one for one in requests if not one.turn.background]
+        tasks = [one for one in requests if one.turn.background]
+        assert len(tasks) == len(chats) + 2, "follow-ups always, title and tags once"
+        after = [one for one in requests if one.arrived_s == chats[0].ended_s]
+        assert len(after) == 1
+        assert after[0].turn.background
+        assert after[0].turn.prompt[1].tokens == sum(
+            segment.tokens for segment in (*chats[0].turn.prompt[1:], chats[0].turn.answer)
+        )
+    assert list(settled(engine)) == []
+
+
+def test_tasks_wait_for_people_and_nobody_waits_for_them() -> None:
+    found = sample(finished(openwebui(1, 1.2, 120), "adaptive"))
+    waits_s: dict[bool, list[float]] = {False: [], True: []}
+    for one in found.requests:
+        assert one.job is not None
+        waits_s[one.turn.background].append(one.job.started_s - one.arrived_s)
+    assert figures([found]).requests == len(waits_s[False]) < len(found.requests)
+    mean_s = {whose: sum(waits) / len(waits) for whose, waits in waits_s.items()}
+    assert mean_s[False] < mean_s[True]
+
+
 # -- what is measured
 
 
@@ -153,14 +185,14 @@ def test_the_queue_is_fair_and_hosts_are_not() -> None:
 
 
 def test_adaptive_keeps_agents_on_their_caches() -> None:
-    found = compare("agents", ["adaptive", "litellm-least-busy", "round-robin"], [1])
+    found = compare(TRACES["agents"], ["adaptive", "litellm-least-busy", "round-robin"], [1])
     assert found["adaptive"].hit_rate > 0.9
     for rival in ("litellm-least-busy", "round-robin"):
         assert found["adaptive"].ttft_p95_s <= found[rival].ttft_p95_s / 3
 
 
 def test_adaptive_does_not_drive_models_out_of_memory() -> None:
-    found = compare("models", ["adaptive", "least-busy"], [1])
+    found = compare(TRACES["models"], ["adaptive", "least-busy"], [1])
     assert found["adaptive"].loads * 5 < found["least-busy"].loads
     assert found["adaptive"].ttft_p95_s < found["least-busy"].ttft_p95_s / 2
 
@@ -180,7 +212,11 @@ def results() -> Results:
         policy: figures([play(tenants(1, 1.3, 60), policy, 1)])
         for policy in ("adaptive", "round-robin")
     }
-    return Results({"tenants": found, "chat": found}, {"chat": {"0.8": found, "1": found}})
+    return Results(
+        {"tenants": found, "chat": found},
+        {"chat": {"0.8": found, "1": found}},
+        {"as above": found, "otherwise": found},
+    )
 
 
 def test_results_survive_being_saved(results: Results, tmp_path: Path) -> None:
@@ -198,8 +234,18 @@ def test_tables_and_charts_name_everybody(results: Results) -> None:
         assert text.count(TITLES[policy]) >= 3
         assert TITLES[policy] in report.bars(results)
         assert TITLES[policy] in report.lines(results)
+    assert "| otherwise |" in text
     assert re.search(r"(reached|MISSED ) +chat: p95 is \d\.\d\d of round robin's", text)
     assert not re.search(r"\bnan\b", report.bars(results) + report.lines(results))
+
+
+def test_every_variant_is_another_trace() -> None:
+    made = [chat(1, load, 6, manner) for load, manner in VARIANTS.values()]
+    told = [
+        (trace.hosts, [(s.start_s, s.turns[0].prompt_tokens, len(s.turns)) for s in trace.sessions])
+        for trace in made
+    ]
+    assert all(one not in told[:at] for at, one in enumerate(told))
 
 
 def test_pages_are_replaced_between_their_markers() -> None:
