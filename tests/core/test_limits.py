@@ -10,15 +10,14 @@ from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.config.settings import Limits
 from arriero.core.keys import Key
 from arriero.core.limits import (
-    WINDOW_S,
     Limiter,
     Reservation,
     Subject,
-    Window,
     admit,
     day_of,
     headers,
 )
+from arriero.core.window import WINDOW_S, Window
 
 NOON = 1_800_000_000.0 + 4 * 3600  # 2027-01-15, 12:00 UTC
 KEY = Key(id="key-1", digest=b"")
@@ -264,3 +263,49 @@ class LimitMachine(RuleBasedStateMachine):
 
 TestLimits = LimitMachine.TestCase
 TestLimits.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 0.7), st.integers(1, 60), st.integers(-40, 40), st.booleans()),
+        max_size=60,
+    ),
+    st.builds(
+        Limits,
+        requests_per_minute=st.none() | st.integers(1, 30),
+        tokens_per_minute=st.none() | st.integers(20, 600),
+        tokens_per_day=st.none() | st.integers(20, 600),
+        tokens_per_month=st.none() | st.integers(20, 900),
+    ),
+)
+def test_in_one_step_and_in_many_the_same_is_let_in(
+    steps: list[tuple[float, int, int, bool]], limits: Limits
+) -> None:
+    key = msgspec.structs.replace(KEY, limits=limits)
+    quick, general = Limiter(), Limiter()
+    now_s, unix_s = 1000.25, NOON + 12 * 3600 - 5.0  # five seconds before midnight
+    before: list[tuple[Reservation, Reservation, int]] = []
+    for pause_s, tokens, more, settle in steps:
+        now_s, unix_s = now_s + pause_s, unix_s + pause_s
+        found: list[Reservation | str] = []
+        for limiter, let_in in ((quick, quick.admit), (general, admit)):
+            try:
+                found.append(let_in(limiter.subjects(key, "m", None), tokens, now_s, unix_s))
+            except (RateLimited, BudgetExceeded) as refused:
+                found.append(f"{refused} {refused.retry_after_s}")
+        one, other = found
+        if isinstance(one, Reservation) and isinstance(other, Reservation):
+            assert headers(one, now_s) == headers(other, now_s)
+            before.append((one, other, max(tokens + more, 0)))
+        else:
+            assert one == other
+        if settle and before:
+            for reservation in before[0][:2]:
+                reservation.settle(before[0][2])
+            del before[0]
+        sums = [
+            (meter.requests.buckets(), meter.tokens.buckets(), meter.of_month.known)
+            for limiter in (quick, general)
+            for meter in limiter._meters.values()
+        ]
+        assert sums[0] == sums[1]

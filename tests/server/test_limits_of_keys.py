@@ -56,7 +56,7 @@ async def test_tokens_are_settled_by_what_was_used(client: Client, running: Runn
     await until(lambda: meters_are_at_rest(running))
     (meter,) = running.service.gateway.limiter._meters.values()
     assert 0 < meter.of_day.known < 100, "the estimate of an answer is 256 alone"
-    meter.of_day.used = 1000
+    running.service.gateway.limiter.restore(("key-1", ""), meter.day, 1000, 1000)
     refused = await client.ask("POST", CHAT, chat("b"), key=SECRET)
     assert (refused.status, refused.error["code"]) == (429, "insufficient_quota")
     assert refused.headers["x-should-retry"] == "false"
@@ -69,7 +69,9 @@ async def test_a_failed_request_uses_no_tokens(client: Client, running: Running)
     assert refused.status == 404
     bad = await client.ask("POST", CHAT, chat("a", temperature=9), key=SECRET)
     assert bad.status == 400
-    assert all(meter.of_day.known == 0 for meter in running.service.gateway.limiter._meters.values())
+    assert all(
+        meter.of_day.known == 0 for meter in running.service.gateway.limiter._meters.values()
+    )
 
 
 async def test_who_is_over_the_limit_at_once_waits(running: Running) -> None:

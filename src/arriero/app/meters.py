@@ -21,7 +21,7 @@ from typing import Final
 from arriero.app import locked
 from arriero.app.locked import Lock, part
 from arriero.app.turns import Turns, turns_bytes
-from arriero.core.limits import WINDOW_S
+from arriero.core.window import WINDOW_S
 
 ROWS_MAX: Final = 262_144
 PLACES: Final = 2 * ROWS_MAX  # of the index

@@ -6,7 +6,7 @@ way are cells of a row (`app.meters`).
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
+from typing import ClassVar, Final
 
 from arriero.app.meters import (
     BUCKETS,
@@ -24,7 +24,8 @@ from arriero.app.meters import (
 )
 from arriero.base.errors import RateLimited
 from arriero.core.budgets import Budget
-from arriero.core.limits import WINDOW_S, Limiter, Meter, Reservation, Subject, Window
+from arriero.core.limits import Limiter, Meter, Reservation, Subject
+from arriero.core.window import WINDOW_S, Window
 from arriero.server.holds import Held, Holds
 
 AMOUNT_MAX: Final = 2**40  # of tokens; more would not fit a cell some day
@@ -136,6 +137,7 @@ class SharedMeter(Meter):
     """A meter whose counts are cells of a row; used within the memory's lock."""
 
     __slots__ = ("_name", "_row", "begin", "memory")
+    plain: ClassVar[bool] = False
 
     def __init__(self, memory: SharedMeters, place: tuple[str, str]) -> None:
         self.memory = memory
@@ -188,6 +190,10 @@ class SharedMeter(Meter):
         self.day = day
         self.of_day.turn(day)
         self.of_month.turn(day[: len("YYYY-MM")])
+
+    def settle(self, at_s: float, day: str, more: int) -> None:
+        """Count more or less for what was reserved then."""
+        self.correct_tokens(at_s, day, more)
 
     def correct_tokens(self, at_s: float, day: str, more: int) -> None:
         """Count more or less for what was reserved then, as far as its periods are not over."""

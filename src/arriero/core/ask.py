@@ -50,6 +50,10 @@ def ask_for(caller: Caller, request: CanonicalRequest, body_bytes: int) -> Ask:
 
 def tokens_of(request: CanonicalRequest, body_bytes: int) -> int:
     """Return about how many tokens a request uses, prompt and answer."""
+    if type(request) is Chat and request.text_only:  # the common case, in one step
+        limit = request.sampling.max_tokens
+        output = limit if limit is not None and 0 <= limit <= OUTPUT_TOKENS else OUTPUT_TOKENS
+        return body_bytes // BYTES_PER_TOKEN + 1 + output
     return prompt_tokens(request, body_bytes) + output_tokens(request)
 
 

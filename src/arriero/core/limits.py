@@ -3,10 +3,7 @@
 Theory. Whatever has limits is a *subject*, and has a `Meter`: what it used lately. A request
 belongs to up to three subjects (its key, its model, the pair), and is let in by all or by none.
 
-- *Per minute* is a sliding window of a minute, counted in buckets of a second. A bucket counts
-  until its last moment is a minute ago, so no span of a minute ever holds more than the limit,
-  wherever it begins; the price is that what was used counts up to a second too long. A counter that
-  starts anew each minute would let twice the limit through around its start.
+- *Per minute* is a sliding window (`core.window`).
 - *Tokens* are known afterwards. An estimate is reserved on admission and corrected when the request
   is settled, in the bucket of its admission. An answer longer than estimated may so overdraw the
   window, which then lets nobody in until it is paid for.
@@ -14,10 +11,9 @@ belongs to up to three subjects (its key, its model, the pair), and is let in by
 - *At once* is never refused: who is over it waits (`server.holds`).
 """
 
-from collections import deque
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -27,90 +23,28 @@ from arriero.core.budgets import Budget
 from arriero.core.keys import Key
 from arriero.core.permits import Permits
 from arriero.core.shares import Claimant, Share, Sharing
+from arriero.core.window import WINDOW_S, Window
 
-WINDOW_S = 60
-SHARED_WAIT_S = 0.1  # what another gateway does not use of its share is back by then
 DAY_S = 86_400
+PLENTY: Final = 1 << 62
+THIS_KEY: Final = "this key"
 _MONTH_CHARS = len("YYYY-MM")
-
-
-class Window:
-    """What was used in the last minute; with a `share`, of a limit of several gateways."""
-
-    __slots__ = ("_buckets", "share", "total")
-
-    def __init__(self) -> None:
-        self.share: Share | None = None
-        self._buckets: deque[list[int]] = deque()  # [second, amount], the oldest first
-        self.total = 0
-
-    def expire(self, now_s: float) -> None:
-        """Forget what is more than a minute ago."""
-        oldest, buckets = int(now_s) - WINDOW_S, self._buckets
-        while buckets and buckets[0][0] < oldest:
-            self.total -= buckets.popleft()[1]
-
-    def add(self, now_s: float, amount: int) -> None:
-        """Count; `now_s` never goes back."""
-        second, buckets = int(now_s), self._buckets
-        if buckets and buckets[-1][0] == second:
-            buckets[-1][1] += amount
-        else:
-            buckets.append([second, amount])
-        self.total += amount
-        if self.share is not None and self.share.live:
-            self.share.take(amount)
-
-    def correct(self, at_s: float, more: int) -> None:
-        """Count more or less for what was counted at `at_s`, if that is not over yet."""
-        second = int(at_s)
-        if self.share is not None and self.share.live and more:
-            self.share.correct(at_s, more)
-        for bucket in reversed(self._buckets):
-            if bucket[0] == second:
-                bucket[1] += more
-                self.total += more
-                return
-
-    def wait_s(self, now_s: float, amount: int, limit: int) -> float:
-        """Return how long until `amount` more fits; 0.0: it does now."""
-        share = self.share
-        if share is not None and share.live:
-            return 0.0 if share.left >= amount else max(share.wait_s, SHARED_WAIT_S)
-        return 0.0 if self.total + amount <= limit else self.empty_s(now_s, amount, limit)
-
-    def empty_s(self, now_s: float, amount: int, limit: int) -> float:
-        """Return the same, going by what was used here alone."""
-        left = limit - amount  # of what is used, this much may stay
-        if self.total <= left:
-            return 0.0
-        # From the newest: asked for most often is when all will be over, which that one tells.
-        for second, used in reversed(self._buckets):
-            left -= used
-            if left < 0:
-                return second + 1 + WINDOW_S - now_s
-        return WINDOW_S + 1.0
-
-    @property
-    def used(self) -> int:
-        """What all gateways used, as far as is known."""
-        share = self.share
-        return self.total if share is None else self.total + share.others
-
-    def buckets(self) -> list[tuple[int, int]]:
-        """Return what was used, by seconds."""
-        return [(second, amount) for second, amount in self._buckets]
 
 
 class Meter:
     """What one subject used, and how many of its requests are under way."""
 
     __slots__ = (
-        "_second", "day", "limits", "of_day", "of_month", "permits", "requests", "running",
-        "tokens",
+        "_alone", "_open_limits", "_open_s", "_requests_left", "_second", "_tokens_left", "day",
+        "limits", "of_day", "of_month", "permits", "requests", "running", "tokens",
     )  # fmt: skip
+    plain: ClassVar[bool] = True  # it counts in windows and budgets of its own
 
     def __init__(self) -> None:
+        self._alone: tuple[Subject, ...] = ()
+        self._open_s = -1  # the second for which the following is true
+        self._open_limits: Limits | None = None
+        self._requests_left = self._tokens_left = 0
         self.requests = Window()
         self.tokens = Window()
         self.running = 0
@@ -120,6 +54,74 @@ class Meter:
         self.day = ""  # YYYY-MM-DD
         self.of_day = Budget()
         self.of_month = Budget()
+
+    def take(self, limits: Limits, tokens: int, second: int) -> bool:
+        """Count a request in one step, as nearly all are; False: it takes the general way.
+
+        That is so when it is not the first of its second, and limits have the room that `open` saw.
+        Of the general way's many small calls each costs more than what it does, because between
+        two requests the processor has forgotten them.
+        """
+        if (
+            second != self._open_s
+            or self._tokens_left < tokens
+            or self._requests_left < 1
+            or limits is not self._open_limits
+        ):
+            return False
+        self._requests_left -= 1
+        self._tokens_left -= tokens
+        window = self.requests
+        window.newest[1] += 1
+        window.total += 1
+        window = self.tokens
+        window.newest[1] += tokens
+        window.total += tokens
+        self.of_day.used += tokens
+        self.of_month.used += tokens
+        return True
+
+    def open(self, limits: Limits, second: int) -> None:
+        """Note how much may be taken in the rest of this second, in which a request was counted."""
+        if not self.plain or self.limits is not None:
+            return  # others count, too
+        self._open_s, self._open_limits = second, limits
+        most = limits.requests_per_minute
+        self._requests_left = PLENTY if most is None else most - self.requests.total
+        left = PLENTY
+        for most, used in (
+            (limits.tokens_per_minute, self.tokens.total),
+            (limits.tokens_per_day, self.of_day.known),
+            (limits.tokens_per_month, self.of_month.known),
+        ):
+            if most is not None:
+                left = min(left, most - used)
+        self._tokens_left = left
+
+    def shut(self) -> None:
+        """The next request takes the general way: what `open` saw is not true any more."""
+        self._open_s = -1
+
+    def settle(self, at_s: float, day: str, more: int) -> None:
+        """Count more or less for what was reserved then, in one step if it was in this second."""
+        if not self.plain:
+            self.correct_tokens(at_s, day, more)
+            return
+        self._tokens_left -= more
+        if int(at_s) == self._open_s and day == self.day and self.limits is None:
+            window = self.tokens
+            window.newest[1] += more
+            window.total += more
+            self.of_day.used += more
+            self.of_month.used += more
+        else:
+            self.correct_tokens(at_s, day, more)
+
+    def alone(self, limits: Limits) -> "tuple[Subject, ...]":
+        """Return the key whose meter this is, as the only subject of a request."""
+        if not self._alone or self._alone[0].limits is not limits:
+            self._alone = (Subject(THIS_KEY, limits, self),)
+        return self._alone
 
     def enter(self) -> None:
         """Count one more that is under way."""
@@ -221,7 +223,7 @@ class Reservation(msgspec.Struct, eq=False):
         assert not self.settled, "a reservation is settled once"
         self.settled = True
         for subject in self.subjects:
-            subject.meter.correct_tokens(self.at_s, self.day, tokens - self.tokens)
+            subject.meter.settle(self.at_s, self.day, tokens - self.tokens)
             if self.inside:
                 subject.meter.leave()
                 if subject.meter.permits is not None:
@@ -239,9 +241,13 @@ class Limiter:
 
     def subjects(self, key: Key, alias: str, of_model: Limits | None) -> tuple[Subject, ...]:
         """Return who must let a request in; nobody in most cases."""
+        if of_model is None and key.per_model is None and self.sharing is None:
+            meter = self._meters.get((key.id, ""))
+            if meter is not None and key.limits is not None and meter.plain:
+                return meter.alone(key.limits)
         found = []
         if key.limits is not None:
-            found.append(self._subject("this key", key.limits, (key.id, "")))
+            found.append(self._subject(THIS_KEY, key.limits, (key.id, "")))
         own = key.per_model.get(alias) if key.per_model else None
         if own is not None:
             found.append(self._subject(f"this key with `{alias}`", own, (key.id, alias)))
@@ -266,6 +272,11 @@ class Limiter:
         self, subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: float
     ) -> Reservation:
         """Let a request of about so many tokens in. Raises RateLimited, BudgetExceeded."""
+        if len(subjects) == 1:
+            subject = subjects[0]
+            meter = subject.meter
+            if meter.plain and meter.take(subject.limits, tokens, int(now_s)):
+                return Reservation(subjects, now_s, meter.day, tokens)
         return admit(subjects, tokens, now_s, unix_s)
 
     def restore(self, place: tuple[str, str], day: str, day_tokens: int, month_tokens: int) -> None:
@@ -274,6 +285,7 @@ class Limiter:
         meter.day = day
         meter.of_day.restore(day, day_tokens)
         meter.of_month.restore(day[:_MONTH_CHARS], month_tokens)
+        meter.shut()
 
     def prune(self, now_s: float) -> None:
         """Forget meters in which nothing is left to remember."""
@@ -371,6 +383,7 @@ def admit(subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: floa
     for subject in subjects:
         subject.meter.requests.add(now_s, 1)
         subject.meter.add_tokens(now_s, tokens)
+        subject.meter.open(subject.limits, int(now_s))
     return Reservation(subjects, now_s, day, tokens)
 
 
@@ -409,37 +422,35 @@ def _exceeded(subject: Subject, limit: int, what: str, wait_s: float) -> RateLim
     )
 
 
-_REQUESTS: Final = b"".join(
-    b"x-ratelimit-%s-requests: %%d%s\r\n" % told
-    for told in ((b"limit", b""), (b"remaining", b""), (b"reset", b"s"))
+_REQUESTS: Final = (
+    b"x-ratelimit-limit-requests: %d\r\n"
+    b"x-ratelimit-remaining-requests: %d\r\n"
+    b"x-ratelimit-reset-requests: %ds\r\n"
 )
 _TOKENS: Final = _REQUESTS.replace(b"requests", b"tokens")
 
 
 def headers(reservation: Reservation, now_s: float) -> bytes:
-    """Return OpenAI's `x-ratelimit-*` lines: of each kind, of who is closest to its limit."""
-    requests: tuple[int, int, Window] | None = None
-    tokens: tuple[int, int, Window] | None = None
+    """Return OpenAI's `x-ratelimit-*` lines: of each kind, of who is closest to its limit.
+
+    All is over a minute after the second of the newest request, which is this one.
+    """
+    left: int | None = None
+    tokens_left: int | None = None
+    limit = tokens_limit = 0
     for subject in reservation.subjects:
         limits, meter = subject.limits, subject.meter
-        limit = limits.requests_per_minute
-        if limit is not None:
-            left = limit - meter.requests.used
-            if requests is None or left < requests[0]:
-                requests = left, limit, meter.requests
-        limit = limits.tokens_per_minute
-        if limit is not None:
-            left = limit - meter.tokens.used
-            if tokens is None or left < tokens[0]:
-                tokens = left, limit, meter.tokens
-    return _told(_REQUESTS, requests, now_s) + _told(_TOKENS, tokens, now_s)
-
-
-def _told(lines: bytes, closest: tuple[int, int, Window] | None, now_s: float) -> bytes:
-    if closest is None:
-        return b""
-    left, limit, window = closest
-    return lines % (limit, max(left, 0), round(window.empty_s(now_s, limit, limit)))
+        most = limits.requests_per_minute
+        if most is not None and (left is None or most - meter.requests.used < left):
+            limit, left = most, most - meter.requests.used
+        most = limits.tokens_per_minute
+        if most is not None and (tokens_left is None or most - meter.tokens.used < tokens_left):
+            tokens_limit, tokens_left = most, most - meter.tokens.used
+    reset_s = round(int(now_s) + 1 + WINDOW_S - now_s)
+    told = b"" if left is None else _REQUESTS % (limit, max(left, 0), reset_s)
+    if tokens_left is not None:
+        told += _TOKENS % (tokens_limit, max(tokens_left, 0), reset_s)
+    return told
 
 
 def day_of(unix_s: float) -> str:

@@ -66,10 +66,11 @@ class Holds:
 
     def enter(self, reservation: Reservation) -> bool:
         """Count the request among those under way, unless it has to wait."""
-        if not reservation.may_enter() or any(
-            self._lines.get(one.meter) for one in reservation.subjects if one.limits.concurrent
-        ):
-            return False
+        lines = self._lines
+        for subject in reservation.subjects:
+            most = subject.limits.concurrent
+            if most is not None and (subject.meter in lines or not subject.meter.has_room(most)):
+                return False
         reservation.enter()
         return True
 
