@@ -428,6 +428,7 @@ _REQUESTS: Final = (
     b"x-ratelimit-reset-requests: %ds\r\n"
 )
 _TOKENS: Final = _REQUESTS.replace(b"requests", b"tokens")
+_BOTH: Final = _REQUESTS + _TOKENS
 
 
 def headers(reservation: Reservation, now_s: float) -> bytes:
@@ -435,22 +436,29 @@ def headers(reservation: Reservation, now_s: float) -> bytes:
 
     All is over a minute after the second of the newest request, which is this one.
     """
-    left: int | None = None
-    tokens_left: int | None = None
+    left = tokens_left = PLENTY
     limit = tokens_limit = 0
     for subject in reservation.subjects:
         limits, meter = subject.limits, subject.meter
         most = limits.requests_per_minute
-        if most is not None and (left is None or most - meter.requests.used < left):
-            limit, left = most, most - meter.requests.used
+        if most is not None:
+            window = meter.requests
+            rest = most - (window.total if window.share is None else window.used)
+            if rest < left:
+                limit, left = most, rest
         most = limits.tokens_per_minute
-        if most is not None and (tokens_left is None or most - meter.tokens.used < tokens_left):
-            tokens_limit, tokens_left = most, most - meter.tokens.used
+        if most is not None:
+            window = meter.tokens
+            rest = most - (window.total if window.share is None else window.used)
+            if rest < tokens_left:
+                tokens_limit, tokens_left = most, rest
     reset_s = round(int(now_s) + 1 + WINDOW_S - now_s)
-    told = b"" if left is None else _REQUESTS % (limit, max(left, 0), reset_s)
-    if tokens_left is not None:
-        told += _TOKENS % (tokens_limit, max(tokens_left, 0), reset_s)
-    return told
+    if limit and tokens_limit:
+        both = (limit, max(left, 0), reset_s, tokens_limit, max(tokens_left, 0), reset_s)
+        return _BOTH % both
+    if limit:
+        return _REQUESTS % (limit, max(left, 0), reset_s)
+    return _TOKENS % (tokens_limit, max(tokens_left, 0), reset_s) if tokens_limit else b""
 
 
 def day_of(unix_s: float) -> str:
