@@ -14,7 +14,8 @@ from arriero.app.clock import SystemClock
 from arriero.app.configfile import read_config
 from arriero.app.keeper import STORE_FILE
 from arriero.app.keydesk import KeyDesk, OnTheStore, Refused, ThroughService
-from arriero.cli.access import fail, key_from
+from arriero.cli.access import GATEWAY_URL, KeyFile, KeyValue, UrlOption, fail, key_from
+from arriero.cli.option_group import OptionGroup
 from arriero.config.problems import ConfigError
 from arriero.config.settings import Config, Secret
 from arriero.config.settings import Store as StoreSettings
@@ -55,15 +56,15 @@ KeyNames = Annotated[
 ]
 
 
-class Where(msgspec.Struct, frozen=True, kw_only=True):
+class Where(OptionGroup, frozen=True, kw_only=True):
     """Whom to ask, as the command line says."""
 
-    url: str
-    key: str | None = None
-    key_file: Path | None = None
-    store: str | None = None
-    state_directory: Path | None = None
-    config: Path | None = None
+    url: UrlOption = GATEWAY_URL
+    key: KeyValue = None
+    key_file: KeyFile = None
+    store: StoreUrl = None
+    state_directory: StateDirectory = None
+    config: ConfigFile = None
 
     @property
     def is_store(self) -> bool:

@@ -1,20 +1,16 @@
 """`arriero keys`: make, show, change and end virtual keys."""
 
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
 from arriero.app.keydesk import KeyDesk
-from arriero.cli.access import GATEWAY_URL, KeyFile, KeyValue, UrlOption, fail
+from arriero.cli.access import fail
 from arriero.cli.key_options import (
     AsJson,
-    ConfigFile,
     KeyName,
     KeyNames,
-    StateDirectory,
-    StoreUrl,
     Where,
     desk,
     named,
@@ -22,6 +18,7 @@ from arriero.cli.key_options import (
     secret_from_stdin,
     table,
 )
+from arriero.cli.option_group import OptionGroup, grouped
 
 PAGE: Final = 100
 COLUMNS: Final = {
@@ -107,16 +104,49 @@ OwnSecret = Annotated[
 ]
 
 
-def fields_of(**given: Any) -> dict[str, Any]:
-    """Return what was given, in the API's words."""
-    fields = {name: value for name, value in given.items() if value is not None}
-    metadata = fields.get("metadata")
-    if metadata is not None:
-        try:
-            fields["metadata"] = msgspec.json.decode(metadata)
-        except msgspec.DecodeError as wrong:
-            fail(f"--metadata: {wrong}", """--metadata '{"team": "a"}'""", code=2)
-    return fields
+class KeyFields(OptionGroup, frozen=True, kw_only=True):
+    """What a key is to be; None was not given."""
+
+    alias: Alias = None
+    models: Models = None
+    duration: Duration = None
+    owner: Owner = None
+    role: RoleOption = None
+    operations: Operations = None
+    priority: PriorityOption = None
+    trusted: Trusted = None
+    requests_per_minute: Rpm = None
+    tokens_per_minute: Tpm = None
+    concurrent: Concurrent = None
+    tokens_per_day: Tpd = None
+    tokens_per_month: Tpmonth = None
+    tags: Tags = None
+    metadata: Metadata = None
+
+    def in_api_words(self) -> dict[str, Any]:
+        """Return what was given, as the API calls it."""
+        given = {
+            _API_WORDS.get(name, name): value
+            for name, value in msgspec.structs.asdict(self).items()
+            if value is not None
+        }
+        metadata = given.get("metadata")
+        if metadata is not None:
+            try:
+                given["metadata"] = msgspec.json.decode(metadata)
+            except msgspec.DecodeError as wrong:
+                fail(f"--metadata: {wrong}", """--metadata '{"team": "a"}'""", code=2)
+        return given
+
+
+_API_WORDS: Final = {
+    "alias": "key_alias",
+    "owner": "user_id",
+    "requests_per_minute": "rpm_limit",
+    "tokens_per_minute": "tpm_limit",
+    "concurrent": "max_parallel_requests",
+    "tokens_per_day": "tpd_limit",
+}
 
 
 def tell_secret(made: dict[str, Any], *, as_json: bool, words: str) -> None:
@@ -130,57 +160,25 @@ def tell_secret(made: dict[str, Any], *, as_json: bool, words: str) -> None:
 
 
 @keys.command()
+@grouped
 def create(
     *,
-    alias: Alias = None,
-    models: Models = None,
-    duration: Duration = None,
-    owner: Owner = None,
-    role: RoleOption = None,
-    operations: Operations = None,
-    priority: PriorityOption = None,
-    trusted: Trusted = None,
-    requests_per_minute: Rpm = None,
-    tokens_per_minute: Tpm = None,
-    concurrent: Concurrent = None,
-    tokens_per_day: Tpd = None,
-    tokens_per_month: Tpmonth = None,
-    tags: Tags = None,
-    metadata: Metadata = None,
+    wanted: KeyFields,
     own_secret: OwnSecret = False,
-    url: UrlOption = GATEWAY_URL,
-    key: KeyValue = None,
-    key_file: KeyFile = None,
-    store: StoreUrl = None,
-    state_directory: StateDirectory = None,
-    config: ConfigFile = None,
+    where: Where,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print its secret, this once and alone on stdout."""
-    fields = fields_of(
-        key_alias=alias,
-        models=models,
-        duration=duration,
-        user_id=owner,
-        role=role,
-        operations=operations,
-        priority=priority,
-        trusted=trusted,
-        rpm_limit=requests_per_minute,
-        tpm_limit=tokens_per_minute,
-        max_parallel_requests=concurrent,
-        tpd_limit=tokens_per_day,
-        tokens_per_month=tokens_per_month,
-        tags=tags,
-        metadata=metadata,
-        key=secret_from_stdin() if own_secret else None,
-    )
-    with desk(_where(url, key, key_file, store, state_directory, config)) as asked:
+    fields = wanted.in_api_words()
+    if own_secret:
+        fields["key"] = secret_from_stdin()
+    with desk(where) as asked:
         made = asked.ask("POST", "/key/generate", fields)
     tell_secret(made, as_json=as_json, words="made")
 
 
 @keys.command("list")
+@grouped
 def list_keys(
     *,
     search: Annotated[
@@ -190,17 +188,12 @@ def list_keys(
     status: Annotated[
         str | None, typer.Option(metavar="WORD", help="active, expired or revoked.")
     ] = None,
-    url: UrlOption = GATEWAY_URL,
-    key: KeyValue = None,
-    key_file: KeyFile = None,
-    store: StoreUrl = None,
-    state_directory: StateDirectory = None,
-    config: ConfigFile = None,
+    where: Where,
     as_json: AsJson = False,
 ) -> None:
     """List keys, the newest first."""
     query = {"search": search or "", "user_id": owner or "", "status": status or ""}
-    with desk(_where(url, key, key_file, store, state_directory, config)) as asked:
+    with desk(where) as asked:
         found = _pages(asked, query)
     if as_json:
         print_json(found)
@@ -209,77 +202,39 @@ def list_keys(
 
 
 @keys.command()
+@grouped
 def show(
     *,
     named_key: KeyName,
-    url: UrlOption = GATEWAY_URL,
-    key: KeyValue = None,
-    key_file: KeyFile = None,
-    store: StoreUrl = None,
-    state_directory: StateDirectory = None,
-    config: ConfigFile = None,
+    where: Where,
     as_json: AsJson = False,
 ) -> None:
     """Show a key, but for its secret."""
-    with desk(_where(url, key, key_file, store, state_directory, config)) as asked:
+    with desk(where) as asked:
         (found,) = _infos(asked, [named(named_key)])
     _show(found, as_json=as_json)
 
 
 @keys.command()
+@grouped
 def update(
     *,
     named_key: KeyName,
-    alias: Alias = None,
-    models: Models = None,
-    duration: Duration = None,
-    owner: Owner = None,
-    role: RoleOption = None,
-    operations: Operations = None,
-    priority: PriorityOption = None,
-    trusted: Trusted = None,
-    requests_per_minute: Rpm = None,
-    tokens_per_minute: Tpm = None,
-    concurrent: Concurrent = None,
-    tokens_per_day: Tpd = None,
-    tokens_per_month: Tpmonth = None,
-    tags: Tags = None,
-    metadata: Metadata = None,
+    wanted: KeyFields,
     clear: Clear = None,
-    url: UrlOption = GATEWAY_URL,
-    key: KeyValue = None,
-    key_file: KeyFile = None,
-    store: StoreUrl = None,
-    state_directory: StateDirectory = None,
-    config: ConfigFile = None,
+    where: Where,
     as_json: AsJson = False,
 ) -> None:
     """Change a key; what is not given stays as it is."""
-    fields = fields_of(
-        key_alias=alias,
-        models=models,
-        duration=duration,
-        user_id=owner,
-        role=role,
-        operations=operations,
-        priority=priority,
-        trusted=trusted,
-        rpm_limit=requests_per_minute,
-        tpm_limit=tokens_per_minute,
-        max_parallel_requests=concurrent,
-        tpd_limit=tokens_per_day,
-        tokens_per_month=tokens_per_month,
-        tags=tags,
-        metadata=metadata,
-    )
-    fields |= dict.fromkeys(clear or ())
-    with desk(_where(url, key, key_file, store, state_directory, config)) as asked:
+    fields = wanted.in_api_words() | dict.fromkeys(clear or ())
+    with desk(where) as asked:
         found = asked.ask("POST", "/key/update", {**fields, "key": named(named_key)})
     found.pop("key")  # as it was named, which may be by its secret
     _show(found, as_json=as_json)
 
 
 @keys.command()
+@grouped
 def rotate(
     *,
     named_key: KeyName,
@@ -290,70 +245,53 @@ def rotate(
         ),
     ] = None,
     own_secret: OwnSecret = False,
-    url: UrlOption = GATEWAY_URL,
-    key: KeyValue = None,
-    key_file: KeyFile = None,
-    store: StoreUrl = None,
-    state_directory: StateDirectory = None,
-    config: ConfigFile = None,
+    where: Where,
     as_json: AsJson = False,
 ) -> None:
     """Give a key another secret and print it, this once and alone on stdout."""
     fields = {"key": named(named_key), "grace_period": grace}
     if own_secret:
         fields["new_key"] = secret_from_stdin()
-    with desk(_where(url, key, key_file, store, state_directory, config)) as asked:
+    with desk(where) as asked:
         made = asked.ask("POST", "/key/regenerate", fields)
     tell_secret(made, as_json=as_json, words="rotated")
 
 
 @keys.command()
+@grouped
 def block(
     *,
     named_key: KeyName,
-    url: UrlOption = GATEWAY_URL,
-    key: KeyValue = None,
-    key_file: KeyFile = None,
-    store: StoreUrl = None,
-    state_directory: StateDirectory = None,
-    config: ConfigFile = None,
+    where: Where,
 ) -> None:
     """Refuse a key from its next request on."""
-    with desk(_where(url, key, key_file, store, state_directory, config)) as asked:
+    with desk(where) as asked:
         found = asked.ask("POST", "/key/block", {"key": named(named_key)})
     typer.echo(f"blocked {found['token']}", err=True)
 
 
 @keys.command()
+@grouped
 def unblock(
     *,
     named_key: KeyName,
-    url: UrlOption = GATEWAY_URL,
-    key: KeyValue = None,
-    key_file: KeyFile = None,
-    store: StoreUrl = None,
-    state_directory: StateDirectory = None,
-    config: ConfigFile = None,
+    where: Where,
 ) -> None:
     """Let a blocked key in again."""
-    with desk(_where(url, key, key_file, store, state_directory, config)) as asked:
+    with desk(where) as asked:
         found = asked.ask("POST", "/key/unblock", {"key": named(named_key)})
     typer.echo(f"unblocked {found['token']}", err=True)
 
 
 @keys.command()
+@grouped
 def delete(
     *,
     named_keys: KeyNames,
-    url: UrlOption = GATEWAY_URL,
-    key: KeyValue = None,
-    key_file: KeyFile = None,
-    store: StoreUrl = None,
-    state_directory: StateDirectory = None,
-    config: ConfigFile = None,
+    where: Where,
 ) -> None:
     """Delete keys, all or none; their usage and the audit are kept."""
-    with desk(_where(url, key, key_file, store, state_directory, config)) as asked:
+    with desk(where) as asked:
         found = _infos(asked, [named(one) for one in named_keys])
         asked.ask("POST", "/key/delete", {"keys": [one["token_id"] for one in found]})
     for one in found:
@@ -361,22 +299,18 @@ def delete(
 
 
 @keys.command()
+@grouped
 def audit(
     *,
     of: Annotated[
         str | None, typer.Option("--of", metavar="KEY", help="Of this key only, by alias or id.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 50,
-    url: UrlOption = GATEWAY_URL,
-    key: KeyValue = None,
-    key_file: KeyFile = None,
-    store: StoreUrl = None,
-    state_directory: StateDirectory = None,
-    config: ConfigFile = None,
+    where: Where,
     as_json: AsJson = False,
 ) -> None:
     """List who changed which key, the newest first."""
-    with desk(_where(url, key, key_file, store, state_directory, config)) as asked:
+    with desk(where) as asked:
         found = asked.ask("GET", "/audit", query={"key": of or "", "limit": str(limit)})
     if as_json:
         print_json(found["entries"])
@@ -385,24 +319,6 @@ def audit(
     for entry in found["entries"]:
         entry["detail"] = ", ".join(entry["detail"].get("fields", ()))
     table(found["entries"], columns)
-
-
-def _where(
-    url: str,
-    key: str | None,
-    key_file: Path | None,
-    store: str | None,
-    state_directory: Path | None,
-    config: Path | None,
-) -> Where:
-    return Where(
-        url=url,
-        key=key,
-        key_file=key_file,
-        store=store,
-        state_directory=state_directory,
-        config=config,
-    )
 
 
 def _pages(asked: KeyDesk, query: dict[str, str]) -> list[dict[str, Any]]:

@@ -10,17 +10,15 @@ import typer
 from arriero.admin.usage import Sum, UsedRequest, harmless
 from arriero.app.clock import SystemClock
 from arriero.app.keydesk import KeyDesk
-from arriero.cli.access import GATEWAY_URL, KeyFile, KeyValue, UrlOption, fail
+from arriero.cli.access import fail
 from arriero.cli.key_options import (
     AsJson,
-    ConfigFile,
-    StateDirectory,
-    StoreUrl,
     Where,
     desk,
     print_json,
     table,
 )
+from arriero.cli.option_group import grouped
 
 PAGE: Final = 10_000
 DAYS: Final = 7
@@ -32,6 +30,7 @@ SUMS: Final = ("requests", "failures", "prompt_tokens", "cached_tokens", "comple
 GROUPS: Final = ("day", "key", "user", "model", "backend")
 
 
+@grouped
 def usage(
     *,
     first: Annotated[
@@ -54,25 +53,12 @@ def usage(
         bool, typer.Option("--requests", help="List single requests, the newest first.")
     ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    url: UrlOption = GATEWAY_URL,
-    key: KeyValue = None,
-    key_file: KeyFile = None,
-    store: StoreUrl = None,
-    state_directory: StateDirectory = None,
-    config: ConfigFile = None,
+    where: Where,
     as_json: AsJson = False,
 ) -> None:
     """Show what was used: sums, or single requests, as far back as they are kept."""
     if as_csv and as_json:
         fail("--csv and --json are two forms of one answer", "give one of them", code=2)
-    where = Where(
-        url=url,
-        key=key,
-        key_file=key_file,
-        store=store,
-        state_directory=state_directory,
-        config=config,
-    )
     query = {
         "start_date": first or _days_ago(DAYS - 1),
         "end_date": last or "",
