@@ -14,7 +14,6 @@ from typing import Final
 from arriero.app import locked
 from arriero.app.locked import Lock, part
 from arriero.app.turns import WORKERS_MAX, Turns, turns_bytes
-from arriero.core.roster import UNLIMITED
 from arriero.core.tally import TallyFull
 
 ROWS_MAX: Final = 16_384
@@ -53,6 +52,8 @@ class SharedTally:
         self._turns = Turns(whole[_TURNS:_RINGS], ROWS_MAX, index, len(bells), now_ms)
         self._rings = [part(whole, _RINGS, at, RING_ROWS, "i") for at in workers]
         self._heads = part(whole, _HEADS, 0, WORKERS_MAX, "q")
+        self._ring = self._rings[index]
+        self._head = self._heads[index]  # where the life before ended
         self._rows_used = part(whole, _ROWS_USED, 0, 1, "q")
         self._names = whole[_NAMES : _NAMES + _NAME_BYTES * ROWS_MAX]
         self._known: dict[bytes, int] = {}
@@ -83,16 +84,64 @@ class SharedTally:
 
     # -- requests
 
+    # These are on the way of each request, where a call costs more than what it does: the
+    # processor has forgotten the code since the last one. So they are written in one piece each.
+
     def claim(self, row: int, slots: int) -> bool:
-        """Count one more request if a slot is free and promised to nobody else."""
-        if slots >= UNLIMITED:
-            self.count(row)
-            return True
+        """Count one more request if a slot is free and promised to nobody else.
+
+        Without the lock, if far more are free than there are workers: counted first and looked at
+        afterwards. Of those who do so at the same time one at least sees the others, but for one
+        request of each that may be on its way through a processor's store buffer; so that many
+        have to be left over.
+        """
+        turns = self._turns
+        own, others, most = turns.own, turns.others, slots - turns.spare
+        taken = mine = own[row]
+        for column in others:
+            taken += column[row]
+        plenty = taken + turns.spare <= most
+        if plenty:
+            own[row] = taken = mine + 1
+            for column in others:
+                taken += column[row]
+            if taken > most:
+                own[row], plenty = mine, False
+        if not plenty and not self._claim_last(row, slots):
+            return False
+        head = self._head
+        self._ring[head % RING_ROWS] = row
+        self._heads[self._index] = self._head = head + 1
+        return True
+
+    def vacate(self, row: int, group_row: int) -> bool:
+        """Count one less; True: the slot was promised to another worker, which has been told.
+
+        Who says at the same time that it waits looks again afterwards.
+        """
+        turns = self._turns
+        turns.own[row] -= 1
+        head = self._head
+        self._ring[head % RING_ROWS] = row
+        self._heads[self._index] = self._head = head + 1
+        for column in turns.wanted:
+            if column[group_row]:
+                return self._promise(row, group_row)
+        return False
+
+    def _claim_last(self, row: int, slots: int) -> bool:
         with self._lock:
             if not self._turns.may_take(row, slots):
                 return False
             self._turns.take(row)
-        self._tell(row)
+        return True
+
+    def _promise(self, row: int, group_row: int) -> bool:
+        with self._lock:
+            turn = self._turns.promise(row, group_row)
+        if turn is None:
+            return False
+        os.eventfd_write(self._bells[turn], 1)
         return True
 
     def may_claim(self, row: int, slots: int) -> bool:
@@ -103,16 +152,6 @@ class SharedTally:
         """Count one more request, whatever the others do."""
         self._turns.add(row)
         self._tell(row)
-
-    def vacate(self, row: int, group_row: int) -> bool:
-        """Count one less; True: the slot was promised to another worker, which has been told."""
-        with self._lock:
-            turn = self._turns.give(row, group_row)
-        self._tell(row)
-        if turn is None:
-            return False
-        os.eventfd_write(self._bells[turn], 1)
-        return True
 
     def foreign(self, row: int) -> int:
         """Return how many requests the other workers have there."""
@@ -140,9 +179,9 @@ class SharedTally:
         return changed
 
     def _tell(self, row: int) -> None:
-        head = self._heads[self._index]
-        self._rings[self._index][head % RING_ROWS] = row
-        self._heads[self._index] = head + 1
+        head = self._head
+        self._ring[head % RING_ROWS] = row
+        self._heads[self._index] = self._head = head + 1
 
     # -- the supervisor's
 

@@ -27,7 +27,16 @@ def turns_bytes(rows: int) -> int:
 class Turns:
     """What each row's slots are taken by, as one of `count` workers sees it; -1 is none of them."""
 
-    __slots__ = ("_index", "_now_ms", "_others", "_own", "_promises", "_running", "_wanted")
+    __slots__ = (
+        "_index",
+        "_now_ms",
+        "_promises",
+        "_running",
+        "others",
+        "own",
+        "spare",
+        "wanted",
+    )
 
     def __init__(
         self,
@@ -40,30 +49,32 @@ class Turns:
         """Use `turns_bytes(rows)` of memory; `now_ms` is of the monotonic clock."""
         workers = range(count)
         self._index = index
+        self.spare = count
         self._now_ms = now_ms
         wanted = WORKERS_MAX * rows * _RUNNING_BYTES
         promises = wanted + WORKERS_MAX * rows * _CELL_BYTES
         self._running = [part(memory, 0, at, rows, "i") for at in workers]
-        self._wanted = [part(memory, wanted, at, rows, "q") for at in workers]
+        self.wanted = [part(memory, wanted, at, rows, "q") for at in workers]
         self._promises = part(memory, promises, 0, rows, "q")
-        self._own = self._running[index]
-        self._others = [self._running[at] for at in workers if at != index]
+        # Of each worker's column; for who counts without the lock (`app.tally`).
+        self.own = self._running[index]
+        self.others = [self._running[at] for at in workers if at != index]
 
     def running(self, row: int) -> int:
         """Return how many slots are taken."""
-        return self._own[row] + self.foreign(row)
+        return self.own[row] + self.foreign(row)
 
     def foreign(self, row: int) -> int:
         """Return how many slots the other workers have."""
         found = 0
-        for column in self._others:
+        for column in self.others:
             found += column[row]
         return found
 
     def may_take(self, row: int, slots: int) -> bool:
         """Say whether a slot is free, and promised to nobody else."""
-        free = slots - self._own[row]
-        for column in self._others:
+        free = slots - self.own[row]
+        for column in self.others:
             free -= column[row]
         if free > 0 and (promise := self._promises[row]):
             until_ms, worker = divmod(promise, WORKERS_MAX)
@@ -73,26 +84,27 @@ class Turns:
 
     def take(self, row: int) -> None:
         """Have one more slot; what was promised to us is used up by it."""
-        self._own[row] += 1
+        self.own[row] += 1
         promise = self._promises[row]
         if promise and promise % WORKERS_MAX == self._index:
             self._promises[row] = 0
 
     def add(self, row: int) -> None:
         """Have one more slot, whatever was promised; needs no lock."""
-        self._own[row] += 1
+        self.own[row] += 1
 
     def give(self, row: int, group_row: int) -> int | None:
-        """Have one less; return the other worker to whom it was promised, who waits for the group.
+        """Have one less, and promise it to who waits for the group, as `promise`."""
+        self.own[row] -= 1
+        return self.promise(row, group_row)
 
-        That one is to be told.
-        """
-        self._own[row] -= 1
+    def promise(self, row: int, group_row: int) -> int | None:
+        """Promise a slot that has become free; return the other worker that is to be told."""
         turn = self._whose_turn(group_row)
         if turn is None:
             return None
         now_ms = self._now_ms()
-        cell = self._wanted[turn]
+        cell = self.wanted[turn]
         cell[group_row] = (cell[group_row] & ~_SINCE_MASK) | now_ms
         self._promises[row] = (now_ms + PROMISE_MS) * WORKERS_MAX + turn
         return None if turn == self._index else turn
@@ -102,7 +114,7 @@ class Turns:
 
         Since when one waits is counted from the last slot that one got.
         """
-        column = self._wanted[self._index]
+        column = self.wanted[self._index]
         if urgency is None:
             column[group_row] = 0
         else:
@@ -111,11 +123,11 @@ class Turns:
 
     def is_wanted(self, group_row: int) -> bool:
         """Say whether any worker waits for slots of a group."""
-        return any(column[group_row] for column in self._wanted)
+        return any(column[group_row] for column in self.wanted)
 
     def _whose_turn(self, group_row: int) -> int | None:
         best, turn = 0, None
-        for at, column in enumerate(self._wanted):
+        for at, column in enumerate(self.wanted):
             wanted = column[group_row]
             if wanted and (turn is None or wanted < best):
                 best, turn = wanted, at
@@ -123,6 +135,6 @@ class Turns:
 
     def forget(self, worker: int) -> None:
         """Clear what a worker had that is no longer there."""
-        for column in (self._running[worker], self._wanted[worker]):
+        for column in (self._running[worker], self.wanted[worker]):
             cells = column.cast("B")
             cells[:] = bytes(len(cells))

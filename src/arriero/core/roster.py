@@ -368,6 +368,10 @@ class Claims(Protocol):
         """Have a slot, for a lease that is taken at once; if not, the station is closed for now."""
         ...
 
+    def has_just_looked(self, now_s: float) -> bool:
+        """Say whether the last look was within a millisecond; if not, the caller looks now."""
+        ...
+
     def catch_up(self) -> None:
         """Take over what the others did since the last time."""
         ...

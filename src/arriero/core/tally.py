@@ -1,10 +1,10 @@
 """The roster of a gateway of several workers: what one counts, the others see.
 
 Theory. The workers have one `Tally`: for each station the number of requests that each worker has
-there. Deciding needs no lock: a worker looks at its own masks, which follow the others' news. What
-must be exact is the last step alone, so a station that was chosen is *claimed*: the tally says,
-for one claim at a time, whether a slot is free in truth. Who is refused has learnt that, and
-chooses again.
+there. Deciding needs no lock: a worker looks at its own masks, which follow the others' news, a
+millisecond late at most where there is a slot. What must be exact is the last step alone, so a
+station that was chosen is *claimed*: the tally says whether a slot is free in truth. Who is refused
+has learnt that, and chooses again.
 
 A slot that becomes free goes to the worker that was served longest ago among those that have the
 most urgent request waiting for it; it is *promised* to that worker for a moment. Otherwise a worker
@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from arriero.core.roster import Group, Host, Roster, Station
+
+LOOK_INTERVAL_S = 0.001  # in a thousandth of a second a host does not become a busy one
 
 
 class Tally(Protocol):
@@ -64,7 +66,10 @@ class TallyFull(Exception):
 class SharedRoster(Roster):
     """A roster whose requests are counted over all workers."""
 
-    __slots__ = ("_claimed", "_group_rows", "_refused", "_rows", "_stations", "_tally", "_wanted")
+    __slots__ = (
+        "_claimed", "_group_rows", "_looked_s", "_refused", "_rows", "_stations", "_tally",
+        "_wanted",
+    )  # fmt: skip
 
     def __init__(self, tally: Tally) -> None:
         super().__init__()
@@ -73,6 +78,7 @@ class SharedRoster(Roster):
         self._rows: dict[Station, int] = {}
         self._stations: dict[int, Station] = {}  # of a row, the one of the latest settings
         self._group_rows: dict[Group, int] = {}
+        self._looked_s = 0.0
         self._claimed: Station | None = None  # its lease is taken within the same turn of the loop
         self._refused: set[Station] = set()  # closed until the tally would let us claim again
         self._wanted: set[Group] = set()  # those for which the others were told that we wait
@@ -90,15 +96,22 @@ class SharedRoster(Roster):
 
     def claim(self, station: Station) -> bool:
         """Have a slot, for a lease that is taken at once; if not, the station is closed for now."""
-        self._give_back()
+        if self._claimed is not None:
+            self._give_back()
         row = self._rows[station]
-        ours = self._tally.claim(row, station.slots)
-        self._see(station, row)
-        if ours:
+        if self._tally.claim(row, station.slots):
             self._claimed = station
-        else:
-            self._close(station)
-        return ours
+            return True
+        self._see(station, row)
+        self._close(station)
+        return False
+
+    def has_just_looked(self, now_s: float) -> bool:
+        """Say whether the last look was within a millisecond; if not, the caller looks now."""
+        if now_s - self._looked_s < LOOK_INTERVAL_S:
+            return True
+        self._looked_s = now_s
+        return False
 
     def catch_up(self) -> None:
         """Take over what the others did since the last time."""
@@ -140,12 +153,12 @@ class SharedRoster(Roster):
             self._claimed = None
         else:
             self._tally.count(self._rows[station])
-        super().occupy(station)
+        _occupy(self, station)
 
     def vacate(self, station: Station) -> None:
         """Count one request less; only a lease does this."""
         promised = self._tally.vacate(self._rows[station], self._group_rows[station.group])
-        super().vacate(station)
+        _vacate(self, station)
         if promised:
             self._close(station)
         elif station in self._refused:
@@ -183,3 +196,8 @@ class SharedRoster(Roster):
             host.look_at_ramp()
         if more < 0 and self.on_vacant is not None:
             self.on_vacant(station)
+
+
+# With every request: looking them up by `super` costs as much as they do.
+_occupy = Roster.occupy
+_vacate = Roster.vacate

@@ -67,8 +67,13 @@ class Tries(msgspec.Struct, eq=False):
         shared = self._exchange.runtime.fleet.roster.shared
         if shared is None:
             return self._choose()
-        shared.catch_up()
         before = self.tried
+        if shared.has_just_looked(self._exchange.started_s):
+            target = self._choose()
+            if target is not None and shared.claim(target.station):
+                return target
+            self.tried = before
+        shared.catch_up()
         for _ in self.alias.targets:
             target = self._choose()
             if target is None or shared.claim(target.station):
