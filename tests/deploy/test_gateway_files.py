@@ -124,7 +124,8 @@ def test_the_exposure_is_low(files: Path) -> None:
 
 def test_systemd_understands_every_line(rendered: dict[str, Path]) -> None:
     units = [rendered["arriero"] / "litellm.service", rendered["arriero"] / "litellm.socket"]
-    for paths in (units, [rendered["litellm"] / "litellm.service"]):
+    other = [rendered["litellm"] / "litellm.service", rendered["litellm"] / "litellm.socket"]
+    for paths in (units, other):
         said = systemd_analyze("verify", "--recursive-errors=no", *map(str, paths))
         lines = [line for line in said.splitlines() if "litellm" in line]
         # The programs are on hosts; the engine's name is for the role, and X- is for such.
@@ -132,12 +133,20 @@ def test_systemd_understands_every_line(rendered: dict[str, Path]) -> None:
         assert others == []
 
 
+def test_the_engines_share_one_socket(rendered: dict[str, Path]) -> None:
+    """It is systemd's, and the same file, so that it listens on while one follows the other."""
+    texts = {(rendered[engine] / "litellm.socket").read_text() for engine in ENGINES}
+    assert len(texts) == 1
+    for engine in ENGINES:
+        service = unit(rendered[engine] / "litellm.service")
+        assert service["Requires"] == service["After"][:1] == ["litellm.socket"]
+
+
 def test_arriero_is_ready_watched_and_its_socket_systemd_s(rendered: dict[str, Path]) -> None:
     service = unit(rendered["arriero"] / "litellm.service")
     assert service["Type"] == ["notify"]
     assert service["NotifyAccess"] == ["main"]
     assert int(service["WatchdogSec"][0]) > 0
-    assert service["Requires"] == ["litellm.socket"]
     assert int(service["FileDescriptorStoreMax"][0]) > 0
     socket = unit(rendered["arriero"] / "litellm.socket")
     assert socket["ListenStream"] == ["0.0.0.0:4000"]
@@ -149,8 +158,7 @@ def test_a_stop_leaves_time_to_drain(files: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_only_one_of_them_can_run(rendered: dict[str, Path]) -> None:
-    """Both are litellm.service; LiteLLM cannot take over a socket, so it has none."""
-    assert "Requires" not in unit(rendered["litellm"] / "litellm.service")
+    """Both are litellm.service."""
     assert unit(rendered["arriero"] / "litellm.service")["Alias"] == ["arriero.service"]
     engines = [unit(rendered[engine] / "litellm.service")["X-Engine"] for engine in ENGINES]
     assert engines == [["arriero"], ["litellm"]]
