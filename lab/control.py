@@ -70,25 +70,32 @@ class Control:
         self.master_key_file = home / "keys" / "master-key"
 
     @property
+    def wheels(self) -> Path:
+        """The lab's own wheelhouse."""
+        return paths.cache() / "wheelhouse"
+
+    @property
     def master_key(self) -> str:
         """The key of this lab's gateway."""
         return self.master_key_file.read_text(encoding="utf-8")
 
     def prepare(self) -> None:
         """Write the inventory, its variables and an encrypted vault with a key of this run."""
-        for path, secret in (
-            (self.password_file, secrets.token_hex(16)),
-            (self.master_key_file, f"sk-{secrets.token_hex(24)}"),
-        ):
-            path.touch(mode=0o600)
-            path.write_text(secret, encoding="utf-8")
-        self.stage.shell.transcript.hide(self.master_key)
+        self.password_file.touch(mode=0o600)
+        self.password_file.write_text(secrets.token_hex(16), encoding="utf-8")
         folder = self.inventory.parent / "group_vars"
         copy_links(paths.ANSIBLE / "group_vars", folder)
         self.inventory.write_text(inventory_of(self.stage.hosts), encoding="utf-8")
         self.names.write_text(names_of(self.stage.hosts), encoding="utf-8")
         self.write_variables()
-        vault = folder / "all" / "vault.yml"
+        self.write_vault()
+
+    def write_vault(self) -> None:
+        """Make a master key, and write the vault with it, encrypted; the former one is gone."""
+        self.master_key_file.touch(mode=0o600)
+        self.master_key_file.write_text(f"sk-{secrets.token_hex(24)}", encoding="utf-8")
+        self.stage.shell.transcript.hide(self.master_key)
+        vault = self.inventory.parent / "group_vars" / "all" / "vault.yml"
         vault.write_text(yaml.safe_dump(self._secrets()), encoding="utf-8")
         self.tool("ansible-vault", "encrypt", str(vault))
 
@@ -120,7 +127,7 @@ class Control:
             "ansible_ssh_common_args": options,
             "ansible_ssh_args": shared,
             "evidence_dir": str(self.evidence),
-            "gateway_wheelhouse": str(paths.cache() / "wheelhouse"),
+            "gateway_wheelhouse": str(self.wheels),
             "hx_acceptance_command": ARRIERO,
         }
         authority = self.stage.ssh.folder / "hx-root-ca.crt"

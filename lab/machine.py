@@ -15,6 +15,24 @@ from lab.shell import Shell
 from lab.ssh import Ssh
 
 BOOT_TIMEOUT_S = 120.0
+# nspawn that runs in a group of somebody else's ends with 133 when its machine restarts, and leaves
+# starting it again to whoever started it: this. It passes on SIGTERM, at which the machine shuts
+# down, and takes nspawn with it when it is killed.
+RESTARTED = 133
+KEEPER = f"""\
+machine= stop=
+trap 'stop=1; [ -z "$machine" ] || kill -TERM "$machine"' TERM
+code={RESTARTED}
+while [ "$code" = {RESTARTED} ] && [ -z "$stop" ]; do
+  setpriv --pdeathsig KILL "$@" & machine=$!
+  code=
+  while kill -0 "$machine" 2>/dev/null; do
+    wait "$machine"
+    code=$?
+  done
+done
+exit "${{code:-1}}"
+"""
 
 
 @dataclass(frozen=True)
@@ -36,7 +54,7 @@ def booted(journal: Journal, host: Host, root: Path, bridge: str) -> Iterator[Ma
     argv += ["--register=no", "--keep-unit", "--resolv-conf=off", "--timezone=off"]
     argv += ["--link-journal=no"]
     with own_group(journal, host.machine) as enter:
-        process = _start([*enter, *argv], console)
+        process = _start([*enter, "/bin/sh", "-c", KEEPER, "keeper", *argv], console)
         pid = str(process.pid)
         with journal.keep("process", pid=pid, started_at=started_at(process.pid)):
             yield Machine(host, process, console)

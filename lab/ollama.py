@@ -19,7 +19,8 @@ from lab.shell import Shell
 VENV = "/opt/ollama"
 SOURCE = "/usr/local/lib/model-server"
 CACHE = "/var/lib/ollama"
-# The names of the specification, which the simulation can have, and the real model's own.
+# The names of the specification, which the simulation can have (the second one once it was pulled),
+# and the real model's own.
 SIM_MODELS = ("phi3:3.8b-mini-128k-instruct-q8_0", "llama3:8b-instruct-q8_0")
 REAL_MODEL = "smollm2:135m"
 
@@ -66,7 +67,9 @@ class Kind:
 SIM = Kind(
     "sim",
     ("service.txt",),
-    "arriero.testing.ollama " + " ".join(f"--model {name},decode_tps=60" for name in SIM_MODELS),
+    "arriero.testing.ollama"
+    f" --model {SIM_MODELS[0]},decode_tps=60 --registry {SIM_MODELS[1]},decode_tps=60"
+    f" --pulled {CACHE}/pulled",
     SIM_MODELS,
 )
 REAL = Kind("model", ("embedded.txt", "weights.txt"), "arriero.embedded", (REAL_MODEL,))

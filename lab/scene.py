@@ -61,11 +61,19 @@ class Scene:
 
     def ask(self, path: str, body: object = None) -> str:
         """Ask the gateway, with the master key, and return what it says."""
-        # By standard input, so that the key is in no list of processes.
-        secret = f'header = "Authorization: Bearer {self.control.master_key}"'
-        argv = ["curl", "-sS", "-m", "120", "-K", "-", f"http://{API.address}:4000{path}"]
+        more = []
         if body is not None:
-            argv += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+            more = ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+        return self._curl(path, self.control.master_key, *more)
+
+    def status_with(self, key: str) -> int:
+        """Return the status of the list of models for this key."""
+        return int(self._curl("/v1/models", key, "-o", "/dev/null", "-w", "%{http_code}"))
+
+    def _curl(self, path: str, key: str, *more: str) -> str:
+        # By standard input, so that the key is in no list of processes.
+        secret = f'header = "Authorization: Bearer {key}"'
+        argv = ["curl", "-sS", "-m", "120", "-K", "-", f"http://{API.address}:4000{path}", *more]
         return self.shell.run(argv, stdin=secret, timeout_s=130).output
 
 

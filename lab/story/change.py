@@ -21,10 +21,7 @@ PARTS = ("src", "requirements", "pyproject.toml", "README.md", "LICENSE")
 
 def upgrade(scene: Scene) -> str:
     """Build the next release and roll it out under load."""
-    source = scene.stage.folder / "next"
-    _next_release(source)
-    gather(scene, "--source", str(source))
-    shutil.rmtree(source)
+    gather_release(scene, NEXT_VERSION)
     with under_load(scene.target()) as count:
         before = running_version(scene)
         done = scene.control.play("upgrade", *LIMIT, "-e", f"arriero_version={NEXT_VERSION}")
@@ -61,10 +58,26 @@ def _gather_litellm(scene: Scene) -> None:
         paths.REPOSITORY / "scripts/wheelhouse",
     )
     key = digest(*(path.read_text(encoding="utf-8") for path in inputs))
-    mark = paths.cache() / "wheelhouse" / "litellm.key"
+    mark = scene.control.wheels / "litellm.key"
     if not mark.exists() or mark.read_text(encoding="utf-8") != key:
         gather(scene, "--engine", "litellm")
         mark.write_text(key, encoding="utf-8")
+
+
+def back_to_engine(scene: Scene) -> str:
+    """Go to the other engine and back by the deployment's own playbook, under load."""
+    told_of = [_back_to(scene, "litellm"), _back_to(scene, "arriero")]
+    again = scene.control.play("litellm_enforce", *LIMIT, *TAGS)
+    expect(changed(again) == 0, f"an apply afterwards changed {changed(again)}")
+    return "; ".join(told_of)
+
+
+def _back_to(scene: Scene, engine: str) -> str:
+    with under_load(scene.target()) as count:
+        done = scene.control.play("rollback", *LIMIT, "-e", "rollback_to=engine")
+        _expect_engine(scene, engine)
+    judged = accept(scene, "-e", f"gateway_engine={engine}")
+    return f"{engine} in {done.duration_s:.0f} s, {told(count)}, acceptance {judged}"
 
 
 def _switch(scene: Scene, engine: str) -> str:
@@ -72,9 +85,13 @@ def _switch(scene: Scene, engine: str) -> str:
     done = scene.control.play("litellm_enforce", *LIMIT, *TAGS)
     again = scene.control.play("litellm_enforce", *LIMIT, *TAGS)
     expect(changed(again) == 0, f"the second apply changed {changed(again)}")
+    _expect_engine(scene, engine)
+    return f"{changed(done)} changes, then 0; acceptance {accept(scene)}"
+
+
+def _expect_engine(scene: Scene, engine: str) -> None:
     processes = scene.on(API, "systemctl status litellm.service --no-pager").output
     expect(f"/opt/{engine}/" in processes, f"{engine} does not run:\n{processes}")
-    return f"{changed(done)} changes, then 0; acceptance {accept(scene)}"
 
 
 def running_version(scene: Scene) -> str:
@@ -83,7 +100,15 @@ def running_version(scene: Scene) -> str:
     return found[1] if found else "?"
 
 
-def _next_release(target: Path) -> None:
+def gather_release(scene: Scene, version: str) -> None:
+    """Gather the wheels of this checkout under another version."""
+    source = scene.stage.folder / "next"
+    _release(source, version)
+    gather(scene, "--source", str(source))
+    shutil.rmtree(source)
+
+
+def _release(target: Path, version: str) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     for name in PARTS:
@@ -96,4 +121,4 @@ def _next_release(target: Path) -> None:
         file = target / name
         text = file.read_text(encoding="utf-8")
         line = re.compile(r'^((?:__)?version(?:__)? = )".*"$', re.MULTILINE)
-        file.write_text(line.sub(rf'\g<1>"{NEXT_VERSION}"', text), encoding="utf-8")
+        file.write_text(line.sub(rf'\g<1>"{version}"', text), encoding="utf-8")

@@ -3,6 +3,7 @@
 from lab import paths
 from lab.control import LIMIT, changed
 from lab.hosts import API
+from lab.ollama import SIM_MODELS
 from lab.problems import expect
 from lab.scene import Scene
 
@@ -15,15 +16,22 @@ def wheelhouse(scene: Scene) -> str:
 def gather(scene: Scene, *options: str) -> str:
     """Gather a release in the lab's own wheelhouse, and return what the script said of it."""
     script = paths.REPOSITORY / "scripts" / "wheelhouse"
-    folder = paths.cache() / "wheelhouse"
+    folder = scene.control.wheels
     done = scene.shell.run([script, "--out", folder, *options], timeout_s=900)
     return done.output.strip().splitlines()[-1].replace(f"{folder}/", "")
 
 
 def backends(scene: Scene) -> str:
-    """Make the model hosts what the gateway expects of them."""
-    done = scene.control.play("backends", "--limit", "llm")
-    return f"{changed(done)} changes"
+    """Make the model hosts what the gateway expects of them; a model they lack is pulled."""
+    if scene.real:
+        done = scene.control.play("backends", "--limit", "llm")
+        return f"{changed(done)} changes"
+    refused = scene.control.play("backends", "--limit", "llm", check=False)
+    for words in ("NO-GO, nothing was changed", f"model {SIM_MODELS[1]}: found missing"):
+        expect(words in refused.output, f"it does not say {words}:\n{refused.output[-2500:]}")
+    expect(changed(refused) == 0, f"it changed {changed(refused)}")
+    done = scene.control.play("backends", "--limit", "llm", "-e", "hx_ollama_pull=true")
+    return f"{SIM_MODELS[1]} is missing: refused; then pulled, {changed(done)} changes"
 
 
 def dry_run(scene: Scene) -> str:

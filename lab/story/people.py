@@ -51,6 +51,7 @@ def browser(scene: Scene) -> str:
     argv: list[str | Path] = [sys.executable, SCREENSHOT, "--webui", f"http://{WEBUI.fqdn}:8080"]
     argv += ["--email", ANN, "--password-file", _site(scene).password_file]
     argv += ["--model", _gateway_model(scene), "--question", QUESTION, "--picture", picture]
+    argv += ["--findings", picture.with_suffix(".json")]
     answer = scene.control.named(argv, timeout_s=180).output.strip()
     expect(answer, "the browser shows no answer")
     expect(_served(scene) > before, "the gateway served nothing meanwhile")
