@@ -1,30 +1,6 @@
-"""The faults of the specification's Ansible and unit, each held off by a test.
+"""The faults of the specification's Ansible and unit, each held off by a test under its number.
 
-What only a booted host can show is shown by the lab (`scripts/lab --short`), by the step named
-here; the rest is below, under its number.
-
-    1  the group of the gateway is empty: Markdown in the inventory          lab: wrong-inventory
-    2  --limit hx-api-server matches no host                                 lab: wrong-inventory
-    3  no become
-    4  tags that select the same, a dry run that proves nothing              lab: dry-run
-    5  two modules in one task
-    6  two documents in one file, a task without a module
-    7  the unit's tasks are never included
-    8  no handler: a changed configuration never reaches the service         lab: apply
-    9  the program in a home directory
-   10  unpinned, unhashed packages, resolved anew at each run                lab: apply-again
-   11  a package that Ubuntu 24.04 and Debian 13 do not have
-   12  no prisma and prometheus_client: 500 instead of 401, no metrics
-   13  ProtectHome=true before a program in /home                            lab: apply
-   14  a configuration that the service's user cannot read                   lab: apply
-   15  Type=simple and endless restarts: green for ever                      lab: apply
-   16  the port is looked at before the program can listen
-   17  the one directory that should be read-only is writable; capabilities lab: apply
-   18  the master key for every client
-   19  open pages without a key                                              lab: accept
-   20  the first smoke test must fail on a correct deployment                lab: accept
-   21  gates that pass with no model at all                                  lab: accept
-   22  a fan-out test that depends on luck                                   lab: accept
+docs/faults.md has the table of them, with the steps of the lab for what only booted hosts show.
 """
 
 import itertools
