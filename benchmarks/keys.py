@@ -34,7 +34,7 @@ from benchmarks.process import Server
 from benchmarks.rig import Cores, Mock, Rig, RigBroken, Target, allow_many_files, find_tools
 
 OUTPUT = HERE / "results" / "keys.json"
-SETTLE_S = 1.2  # until usage and the access log are written
+SETTLE_S = 0.8  # until usage and the access log are written
 READY_LIMIT_S = 60.0
 STARTS = 3
 PEPPER = b"\x07" * 32

@@ -100,7 +100,7 @@ def test_workers_decide_as_one_would(
             if isinstance(one, str) or isinstance(many, str):
                 assert one == many
             else:
-                assert headers(one, now_s) == headers(many, now_s)
+                assert headers(one) == headers(many)
                 pending.append((SharedHolds(shared.meters[worker]), one, many))
             if used >= 0 and pending:
                 holds, one, many = pending.pop(0)

@@ -35,8 +35,8 @@ class Meter:
     """What one subject used, and how many of its requests are under way."""
 
     __slots__ = (
-        "_alone", "_open_limits", "_open_s", "_requests_left", "_second", "_tokens_left", "day",
-        "limits", "of_day", "of_month", "permits", "requests", "running", "tokens",
+        "_alone", "_most", "_open_limits", "_open_s", "_requests_left", "_second", "_tokens_left",
+        "day", "limits", "of_day", "of_month", "permits", "requests", "running", "tokens",
     )  # fmt: skip
     plain: ClassVar[bool] = True  # it counts in windows and budgets of its own
 
@@ -44,7 +44,7 @@ class Meter:
         self._alone: tuple[Subject, ...] = ()
         self._open_s = -1  # the second for which the following is true
         self._open_limits: Limits | None = None
-        self._requests_left = self._tokens_left = 0
+        self._requests_left = self._tokens_left = self._most = 0
         self.requests = Window()
         self.tokens = Window()
         self.running = 0
@@ -56,7 +56,7 @@ class Meter:
         self.of_month = Budget()
 
     def take(self, limits: Limits, tokens: int, second: int) -> bool:
-        """Count a request in one step, as nearly all are; False: it takes the general way.
+        """Let a request in, in one step as nearly all are; False: it takes the general way.
 
         That is so when it is not the first of its second, and limits have the room that `open` saw.
         Of the general way's many small calls each costs more than what it does, because between
@@ -66,11 +66,13 @@ class Meter:
             second != self._open_s
             or self._tokens_left < tokens
             or self._requests_left < 1
+            or self.running >= self._most
             or limits is not self._open_limits
         ):
             return False
         self._requests_left -= 1
         self._tokens_left -= tokens
+        self.running += 1
         window = self.requests
         window.newest[1] += 1
         window.total += 1
@@ -81,11 +83,14 @@ class Meter:
         self.of_month.used += tokens
         return True
 
-    def open(self, limits: Limits, second: int) -> None:
+    def open(self, subject: "Subject", second: int) -> None:
         """Note how much may be taken in the rest of this second, in which a request was counted."""
         if not self.plain or self.limits is not None:
             return  # others count, too
+        limits = subject.limits
         self._open_s, self._open_limits = second, limits
+        self._alone = (subject,)
+        self._most = PLENTY if limits.concurrent is None else limits.concurrent
         most = limits.requests_per_minute
         self._requests_left = PLENTY if most is None else most - self.requests.total
         left = PLENTY
@@ -97,6 +102,11 @@ class Meter:
             if most is not None:
                 left = min(left, most - used)
         self._tokens_left = left
+
+    @property
+    def alone(self) -> "tuple[Subject, ...]":
+        """The subject that `open` was told of, as the only one of a request."""
+        return self._alone
 
     def shut(self) -> None:
         """The next request takes the general way: what `open` saw is not true any more."""
@@ -116,12 +126,6 @@ class Meter:
             self.of_month.used += more
         else:
             self.correct_tokens(at_s, day, more)
-
-    def alone(self, limits: Limits) -> "tuple[Subject, ...]":
-        """Return the key whose meter this is, as the only subject of a request."""
-        if not self._alone or self._alone[0].limits is not limits:
-            self._alone = (Subject(THIS_KEY, limits, self),)
-        return self._alone
 
     def enter(self) -> None:
         """Count one more that is under way."""
@@ -241,10 +245,6 @@ class Limiter:
 
     def subjects(self, key: Key, alias: str, of_model: Limits | None) -> tuple[Subject, ...]:
         """Return who must let a request in; nobody in most cases."""
-        if of_model is None and key.per_model is None and self.sharing is None:
-            meter = self._meters.get((key.id, ""))
-            if meter is not None and key.limits is not None and meter.plain:
-                return meter.alone(key.limits)
         found = []
         if key.limits is not None:
             found.append(self._subject(THIS_KEY, key.limits, (key.id, "")))
@@ -268,15 +268,24 @@ class Limiter:
         del place  # meters of one process are told apart by who holds them
         return Meter()
 
+    def at_once(
+        self, key: Key, of_model: Limits | None, tokens: int, now_s: float
+    ) -> Reservation | None:
+        """Let a request in that only its key limits, if that takes one step; it is under way then.
+
+        Nobody may be waiting.
+        """
+        if of_model is not None or key.per_model or key.limits is None:
+            return None
+        meter = self._meters.get((key.id, ""))
+        if meter is None or not meter.plain or not meter.take(key.limits, tokens, int(now_s)):
+            return None
+        return Reservation(meter.alone, now_s, meter.day, tokens, inside=True)
+
     def admit(
         self, subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: float
     ) -> Reservation:
         """Let a request of about so many tokens in. Raises RateLimited, BudgetExceeded."""
-        if len(subjects) == 1:
-            subject = subjects[0]
-            meter = subject.meter
-            if meter.plain and meter.take(subject.limits, tokens, int(now_s)):
-                return Reservation(subjects, now_s, meter.day, tokens)
         return admit(subjects, tokens, now_s, unix_s)
 
     def restore(self, place: tuple[str, str], day: str, day_tokens: int, month_tokens: int) -> None:
@@ -383,7 +392,7 @@ def admit(subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: floa
     for subject in subjects:
         subject.meter.requests.add(now_s, 1)
         subject.meter.add_tokens(now_s, tokens)
-        subject.meter.open(subject.limits, int(now_s))
+        subject.meter.open(subject, int(now_s))
     return Reservation(subjects, now_s, day, tokens)
 
 
@@ -422,16 +431,7 @@ def _exceeded(subject: Subject, limit: int, what: str, wait_s: float) -> RateLim
     )
 
 
-_REQUESTS: Final = (
-    b"x-ratelimit-limit-requests: %d\r\n"
-    b"x-ratelimit-remaining-requests: %d\r\n"
-    b"x-ratelimit-reset-requests: %ds\r\n"
-)
-_TOKENS: Final = _REQUESTS.replace(b"requests", b"tokens")
-_BOTH: Final = _REQUESTS + _TOKENS
-
-
-def headers(reservation: Reservation, now_s: float) -> bytes:
+def headers(reservation: Reservation) -> bytes:
     """Return OpenAI's `x-ratelimit-*` lines: of each kind, of who is closest to its limit.
 
     All is over a minute after the second of the newest request, which is this one.
@@ -452,13 +452,24 @@ def headers(reservation: Reservation, now_s: float) -> bytes:
             rest = most - (window.total if window.share is None else window.used)
             if rest < tokens_left:
                 tokens_limit, tokens_left = most, rest
-    reset_s = round(int(now_s) + 1 + WINDOW_S - now_s)
+    left, tokens_left = max(left, 0), max(tokens_left, 0)
     if limit and tokens_limit:
-        both = (limit, max(left, 0), reset_s, tokens_limit, max(tokens_left, 0), reset_s)
-        return _BOTH % both
-    if limit:
-        return _REQUESTS % (limit, max(left, 0), reset_s)
-    return _TOKENS % (tokens_limit, max(tokens_left, 0), reset_s) if tokens_limit else b""
+        return _lines(limit, tokens_limit) % (left, tokens_left)
+    if limit or tokens_limit:
+        return _lines(limit, tokens_limit) % (left if limit else tokens_left)
+    return b""
+
+
+@lru_cache(maxsize=1024)
+def _lines(requests: int, tokens: int) -> bytes:
+    """Return the lines of these limits, 0 for none; what remains is still to be filled in."""
+    return b"".join(
+        b"x-ratelimit-limit-%b: %d\r\n"
+        b"x-ratelimit-remaining-%b: %%d\r\n"
+        b"x-ratelimit-reset-%b: %ds\r\n" % (kind, limit, kind, kind, WINDOW_S + 1)
+        for kind, limit in ((b"requests", requests), (b"tokens", tokens))
+        if limit
+    )
 
 
 def day_of(unix_s: float) -> str:

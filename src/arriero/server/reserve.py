@@ -23,9 +23,15 @@ def reserve(
     BudgetExceeded; waiting does, too, and QueueTimeout. The exchange settles it, however it ends.
     """
     gateway = exchange.gateway
-    clock = gateway.clock
-    subjects = gateway.limiter.subjects(key, alias.name, alias.settings.limits)
+    clock, limiter, of_model = gateway.clock, gateway.limiter, alias.settings.limits
     tokens, now_s = tries.tokens(), clock.now_s()
+    if not gateway.holds:
+        reservation = limiter.at_once(key, of_model, tokens, now_s)
+        if reservation is not None:
+            exchange.reservation = reservation
+            exchange.extra_head += headers(reservation)
+            return None
+    subjects = limiter.subjects(key, alias.name, of_model)
     if gateway.peers is not None and lacking(subjects, tokens, now_s, clock.unix_s()):
         return _ask_others(exchange, gateway.peers, subjects, tries)
     if _enter(exchange, subjects, tokens, now_s):
@@ -42,7 +48,7 @@ def _enter(exchange: Exchange, subjects: tuple[Subject, ...], tokens: int, now_s
         gateway.counters.limit_refused(refused.code)
         raise
     exchange.reservation = reservation
-    exchange.extra_head += headers(reservation, now_s)
+    exchange.extra_head += headers(reservation)
     return gateway.holds.enter(reservation)
 
 
