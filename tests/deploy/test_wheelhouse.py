@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# pip takes a second each time, and more of them on a busy machine.
+pytestmark = pytest.mark.timeout(300)
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "wheelhouse"
 PYPROJECT = """\

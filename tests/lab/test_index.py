@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from lab.index import index_of, page, project_of
 
+pytestmark = pytest.mark.timeout(120)
+
 
 def test_pip_fetches_what_it_pins(tmp_path: Path) -> None:
     wheels = tmp_path / "wheels"
