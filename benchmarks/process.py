@@ -100,25 +100,26 @@ class Server:
         """The head's exit code, None while it runs."""
         return self._popen.poll()
 
-    def _members(self) -> list[Stat]:
+    def members(self) -> list[Stat]:
+        """Return the processes of the tree."""
         return members(self._popen.pid, _all_stats())
 
     def cpu_s(self) -> float:
         """Return the processor time that the tree has used so far."""
-        return sum(_cpu_s(stat) for stat in self._members())
+        return sum(_cpu_s(stat) for stat in self.members())
 
     def rss_mb(self) -> float:
         """Return the resident memory of the tree in MB (10^6), shared pages counted per process."""
-        return sum(stat.rss_pages for stat in self._members()) * PAGE_BYTES / 1e6
+        return sum(stat.rss_pages for stat in self.members()) * PAGE_BYTES / 1e6
 
     def stop(self) -> None:
         """End the tree: politely, and after a while by force."""
-        tree = self._members()
+        tree = self.members()
         self._signal(tree, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self._popen.wait(STOP_TIMEOUT_S)
         # A child may outlive its parent, or have left the session; both are in the list.
-        self._signal([*tree, *self._members()], signal.SIGKILL)
+        self._signal([*tree, *self.members()], signal.SIGKILL)
         self._popen.wait()
 
     def _signal(self, tree: Sequence[Stat], number: signal.Signals) -> None:

@@ -369,7 +369,7 @@ class Claims(Protocol):
         ...
 
     def has_just_looked(self, now_s: float) -> bool:
-        """Say whether the last look was within a millisecond; if not, the caller looks now."""
+        """Say whether the last look was within two milliseconds; if not, the caller looks now."""
         ...
 
     def catch_up(self) -> None:

@@ -1,8 +1,8 @@
 """The roster of a gateway of several workers: what one counts, the others see.
 
 Theory. The workers have one `Tally`: for each station the number of requests that each worker has
-there. Deciding needs no lock: a worker looks at its own masks, which follow the others' news, a
-millisecond late at most where there is a slot. What must be exact is the last step alone, so a
+there. Deciding needs no lock: a worker looks at its own masks, which follow the others' news, two
+milliseconds late at most where there is a slot. What must be exact is the last step alone, so a
 station that was chosen is *claimed*: the tally says whether a slot is free in truth. Who is refused
 has learnt that, and chooses again.
 
@@ -20,7 +20,7 @@ from typing import Protocol
 
 from arriero.core.roster import Group, Host, Roster, Station
 
-LOOK_INTERVAL_S = 0.001  # in a thousandth of a second a host does not become a busy one
+LOOK_INTERVAL_S = 0.002  # within that a host does not become a busy one
 
 
 class Tally(Protocol):
@@ -107,7 +107,7 @@ class SharedRoster(Roster):
         return False
 
     def has_just_looked(self, now_s: float) -> bool:
-        """Say whether the last look was within a millisecond; if not, the caller looks now."""
+        """Say whether the last look was within two milliseconds; if not, the caller looks now."""
         if now_s - self._looked_s < LOOK_INTERVAL_S:
             return True
         self._looked_s = now_s
