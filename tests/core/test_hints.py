@@ -32,7 +32,7 @@ def test_what_one_sent_is_known_to_the_other() -> None:
 
 def test_a_conversation_is_known_by_its_name() -> None:
     (here, told), (there, _) = telling(), telling()
-    for name in "abd":
+    for name in ("a", "b", "d"):
         send(there, name, ask("something else")).succeed()
     send(here, "b", ask("one thing", session="alice:1")).succeed()
     tell(told, there)

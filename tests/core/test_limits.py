@@ -319,3 +319,19 @@ def test_in_one_step_and_in_many_the_same_is_let_in(
             for meter in limiter._meters.values()
         ]
         assert sums[0] == sums[1]
+
+
+@pytest.mark.parametrize("swept", [False, True])
+def test_what_is_settled_after_its_minute_counts_no_more(swept: bool) -> None:  # noqa: FBT001 - a case
+    limiter = Limiter()
+    who = subjects(limiter, tokens_per_minute=10, tokens_per_day=5)
+    one, other = (limiter.admit(who, 1, 1000.0, NOON) for _ in range(2))
+    one.settle(5)
+    if swept:
+        limiter.prune(1061.0)
+    else:
+        with pytest.raises(BudgetExceeded):  # time passes, and nothing is counted
+            limiter.admit(who, 1, 1061.0, NOON + 61)
+    other.settle(7)
+    assert who[0].meter.tokens.total == 0
+    assert who[0].meter.of_day.known == 12

@@ -118,8 +118,8 @@ class Meter:
             self.correct_tokens(at_s, day, more)
             return
         self._tokens_left -= more
-        if int(at_s) == self._open_s and day == self.day and self.limits is None:
-            window = self.tokens
+        second, window = int(at_s), self.tokens
+        if second == self._open_s == window.newest[0] and day == self.day and self.limits is None:
             window.newest[1] += more
             window.total += more
             self.of_day.used += more
@@ -147,6 +147,7 @@ class Meter:
         second = int(now_s)
         if second != self._second:
             self._second = second
+            self.shut()
             self.requests.expire(now_s)
             self.tokens.expire(now_s)
         if day != self.day:

@@ -29,6 +29,8 @@ class Window:
         oldest, buckets = int(now_s) - WINDOW_S, self._buckets
         while buckets and buckets[0][0] < oldest:
             self.total -= buckets.popleft()[1]
+        if not buckets:
+            self.newest = [-1, 0]
 
     def add(self, now_s: float, amount: int) -> None:
         """Count; `now_s` never goes back."""

@@ -7,6 +7,7 @@ Where there are several gateways, first come is so at all of them together (`cor
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from functools import partial
 
 from arriero.base.errors import QueueTimeout
@@ -54,12 +55,13 @@ class Held:
 class Holds:
     """The lines of those who wait, one for each subject that has no room."""
 
-    __slots__ = ("_lines", "_places", "_vacant")
+    __slots__ = ("_lines", "_places", "_vacant", "waiting")
 
     def __init__(self) -> None:
         self._vacant: dict[Meter, None] = {}  # to be looked at soon
         self._lines: dict[Meter, deque[Held]] = {}
         self._places: dict[Held, Subject] = {}
+        self.waiting: Collection[Held] = self._places  # to ask whether there are any costs no call
 
     def __len__(self) -> int:
         return len(self._places)

@@ -11,6 +11,7 @@ import msgspec
 
 from arriero.base.errors import GatewayError, Unauthorized
 from arriero.core.access import authenticate, authorise, check_model
+from arriero.core.ask import tokens_of
 from arriero.core.attempts import End
 from arriero.core.capabilities import adapt
 from arriero.core.fleet import Alias, Target, take_lease
@@ -83,7 +84,7 @@ async def serve(exchange: Exchange) -> None:
     _fit(exchange, wanted, alias, len(body))
     tries = Tries(exchange, alias, caller, wanted, len(body))
     if key.limits or key.per_model or alias.settings.limits:
-        waiting = reserve(exchange, key, alias, tries)
+        waiting = reserve(exchange, key, tries, tokens_of(wanted, len(body)))
         if waiting is not None:
             await waiting
     if operation.encoder is not None and wanted.stream:

@@ -5,7 +5,6 @@ from typing import Any
 
 from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.core.ask import Ask
-from arriero.core.fleet import Alias
 from arriero.core.keys import Key
 from arriero.core.limits import Subject, headers, lacking
 from arriero.peers.link import Link
@@ -15,17 +14,18 @@ from arriero.server.tries import Tries
 
 
 def reserve(
-    exchange: Exchange, key: Key, alias: Alias, tries: Tries
+    exchange: Exchange, key: Key, tries: Tries, tokens: int
 ) -> Coroutine[Any, Any, None] | None:
-    """Let the request in by all limits, and return what to wait for, None in most cases.
+    """Let a request of about so many tokens in, and return what to wait for: mostly nothing.
 
     That is the other gateways' answer, or that enough of the others have ended. Raises RateLimited,
     BudgetExceeded; waiting does, too, and QueueTimeout. The exchange settles it, however it ends.
     """
     gateway = exchange.gateway
+    alias = tries.alias
     clock, limiter, of_model = gateway.clock, gateway.limiter, alias.settings.limits
-    tokens, now_s = tries.tokens(), clock.now_s()
-    if not gateway.holds:
+    now_s = clock.now_s()
+    if not gateway.holds.waiting:
         reservation = limiter.at_once(key, of_model, tokens, now_s)
         if reservation is not None:
             exchange.reservation = reservation
@@ -33,7 +33,7 @@ def reserve(
             return None
     subjects = limiter.subjects(key, alias.name, of_model)
     if gateway.peers is not None and lacking(subjects, tokens, now_s, clock.unix_s()):
-        return _ask_others(exchange, gateway.peers, subjects, tries)
+        return _ask_others(exchange, subjects, tries, tokens)
     if _enter(exchange, subjects, tokens, now_s):
         return None
     return _in_line(exchange, tries.ask(), now_s)
@@ -53,8 +53,10 @@ def _enter(exchange: Exchange, subjects: tuple[Subject, ...], tokens: int, now_s
 
 
 async def _ask_others(
-    exchange: Exchange, link: Link, subjects: tuple[Subject, ...], tries: Tries
+    exchange: Exchange, subjects: tuple[Subject, ...], tries: Tries, tokens: int
 ) -> None:
+    link = exchange.gateway.peers
+    assert link is not None, "somebody lacks a share"
     claiming = exchange.ongoing = Claiming(link, exchange)
     link.wait(claiming.go_on)
     try:
@@ -62,7 +64,7 @@ async def _ask_others(
     finally:
         exchange.ongoing = None
     now_s = exchange.gateway.clock.now_s()
-    if not _enter(exchange, subjects, tries.tokens(), now_s):
+    if not _enter(exchange, subjects, tokens, now_s):
         await _in_line(exchange, tries.ask(), now_s)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from arriero.base.errors import GatewayError, NoBackend, QueueFull, UnknownModel
-from arriero.core.ask import Ask, ask_for, tokens_of
+from arriero.core.ask import Ask, ask_for
 from arriero.core.attempts import BUSY_RETRY_AFTER_S, RULES, End, Next, more_telling
 from arriero.core.catalog import retry_after_s
 from arriero.core.fairness import Charge
@@ -54,10 +54,6 @@ class Tries(msgspec.Struct, eq=False):
         if ask is None:
             ask = self._ask = ask_for(self._caller, self._wanted, self._body_bytes)
         return ask
-
-    def tokens(self) -> int:
-        """Return about how many tokens the request uses."""
-        return tokens_of(self._wanted, self._body_bytes)
 
     def at_once(self) -> Target | None:
         """Return whom to ask now, None if the request has to wait.
