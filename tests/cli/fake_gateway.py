@@ -56,7 +56,12 @@ class Gateway:
                 for name, served in self.served.items()
             ]
         targets = [
-            {"backend": name, "model": "phi3:3.8b", "available": True} for name in self.served
+            {
+                "backend": name,
+                "model": "phi3:3.8b",
+                "available": f"{name}_ejected" not in self.faults,
+            }
+            for name in self.served
         ]
         return {
             "version": "0.1.0",

@@ -247,6 +247,20 @@ def test_a_host_that_is_wedged_behind_green_lists() -> None:
     assert found.evidence == ("failures: refused 7, no_first_token 3",)
 
 
+def test_a_host_that_is_back_and_was_not_tried_yet_is_no_problem() -> None:
+    targets = tuple(TargetStatus(backend=name, model="m", available=True) for name in "ab")
+    status = page(
+        backend("a", state="ejected"),
+        backend("b"),
+        models=(ModelStatus(name="m", targets=targets),),
+    )
+    gateway = speaking(page=status, readings=readings(METRICS, FAILURES))
+    hosts = (Backend(url="http://a", version="1"), Backend(url="http://b", version="1"))
+    found = only(fleet_rows.backends(Facts(gateway=gateway, backends=hosts)))
+    assert found.severity is Severity.WARNING
+    assert found.symptom == "a was ejected, and is about to be tried again"
+
+
 def test_the_exit_code() -> None:
     assert exit_code([]) == 3
     assert exit_code([unknown("x", "no key")]) == 3

@@ -55,8 +55,12 @@ def _gateways_word(page: StatusPage | None) -> list[str]:
 def _ejected(facts: Facts, page: StatusPage, answering: list[Backend]) -> Iterator[Diagnosis]:
     away = [backend for backend in page.backends if backend.state != AVAILABLE]
     readings = facts.gateway.readings if facts.gateway else None
+    due = {t.backend for model in page.models for t in model.targets if t.available}
     for backend in away:
         reasons = failures(readings, backend.name)
+        if backend.name in due:
+            yield _on_trial(backend.name, reasons)
+            continue
         green = "its lists answer all the same, so it is wedged rather than down"
         yield problem(
             AWAY,
@@ -68,6 +72,17 @@ def _ejected(facts: Facts, page: StatusPage, answering: list[Backend]) -> Iterat
         )
     if not away and not any(host.error for host in facts.backends):
         yield good(AWAY, f"{len(page.backends)} of {len(page.backends)} available")
+
+
+def _on_trial(name: str, reasons: list[str]) -> Diagnosis:
+    """Tell of a host whose ejection is over; with little to do nobody's request may go there."""
+    return warning(
+        AWAY,
+        f"{name} was ejected, and is about to be tried again",
+        cause="it failed; no request has gone there since its time was over",
+        evidence=[f"failures: {', '.join(reasons)}"] if reasons else [],
+        fix="nothing: the next request there decides; arriero smoke sends some",
+    )
 
 
 def failures(readings: Readings | None, backend: str) -> list[str]:
