@@ -90,7 +90,8 @@ def netplan_revert_at_boot(scene: Scene) -> str:
     scene.on(
         API,
         f"printf %s {wrong} >/run/wrong.yaml;"
-        f" systemd-run -q --collect --on-active={RESTART_AFTER_S} systemctl reboot;"
+        f" systemd-run -q --collect --on-active={RESTART_AFTER_S}"
+        " --timer-property=AccuracySec=1s systemctl reboot;"
         " hx-netplan-try begin /run/wrong.yaml /etc/netplan/50-hx-static.yaml"
         f" {REVERT_MUCH_LATER_S}; rm /run/wrong.yaml",
     )
