@@ -7,7 +7,8 @@ written down once, the smallest that anybody tells: a gateway that begins later 
 what the others used, and they tell that themselves. Gateways that are gone count on, and who has to
 write everything down anew, because the place lost it, adds what they used to the base.
 
-The last request of a budget may exceed it, because answers cannot be foreseen.
+The last request of a budget may exceed it, because answers cannot be foreseen; of several gateways
+the last one at each, because by how much is told up to a tenth of a second later.
 """
 
 import msgspec
