@@ -19,9 +19,9 @@ Its clock is as old as the last sweep or failure: what it is asked for here need
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 from arriero.config.settings import Backend, Routing
+from arriero.core.claims import Claims, Telling
 from arriero.core.group import Group
 from arriero.core.health import AVAILABLE, Breaker, Cause, State
 from arriero.core.overflow import TokenRatios
@@ -361,47 +361,6 @@ def slots_of(backend: Backend) -> int:
     return backend.slots or (1 if backend.kind == "ollama" else UNLIMITED)
 
 
-class Claims(Protocol):
-    """What a gateway of several workers asks besides: see `core.tally`."""
-
-    def claim(self, station: Station) -> bool:
-        """Have a slot, for a lease that is taken at once; if not, the station is closed for now."""
-        ...
-
-    def has_just_looked(self, now_s: float) -> bool:
-        """Say whether the last look was within two milliseconds; if not, the caller looks now."""
-        ...
-
-    def catch_up(self) -> None:
-        """Take over what the others did since the last time."""
-        ...
-
-    def want(self, urgencies: dict[Group, int]) -> None:
-        """Tell the others for what we wait, so that they give us our share of free slots."""
-        ...
-
-    @property
-    def refused(self) -> bool:
-        """Whether a station is closed until the tally lets us claim, of which nobody tells us."""
-        ...
-
-
-class Telling(Protocol):
-    """What tells other gateways where requests went."""
-
-    def hashed(self, parts: tuple[object, ...]) -> int:
-        """Return the same for the same parts, at any gateway."""
-        ...
-
-    def session(self, name: str) -> str:
-        """Return what stands for a conversation's name."""
-        ...
-
-    def note(self, station: Station, blocks: list[int], session: str) -> None:
-        """A request was sent to a station: the blocks of its prompt, its conversation."""
-        ...
-
-
 class Roster:
     """Every host there was since the start, by its bit."""
 
@@ -411,8 +370,10 @@ class Roster:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.shared: Claims | None = None  # where several workers count together (core.tally)
-        self.hints: Telling | None = None  # where there are several gateways (core.hints)
+        self.shared: Claims[Station] | None = (
+            None  # where several workers count together (core.tally)
+        )
+        self.hints: Telling[Station] | None = None  # where there are several gateways (core.hints)
         self.hosts: list[Host] = []  # by the position of their bits
         self.levels = [0]  # levels[n]: the hosts with n requests in flight, also of other gateways
         self.available = 0  # the hosts whose breaker is closed

@@ -12,8 +12,9 @@ from typing import Protocol
 from arriero.base.clock import Clock
 from arriero.base.errors import QueueTimeout
 from arriero.core.admission import Queue
+from arriero.core.claims import Claims
 from arriero.core.line import Lane, Ticket
-from arriero.core.roster import Claims, Roster, Station
+from arriero.core.roster import Roster, Station
 from arriero.core.routing import askable, may_go, open_mask
 from arriero.telemetry.counters import Counters
 
@@ -115,7 +116,7 @@ class Dispatcher:
         if self._roster.shared is not None:
             self._roster.shared.catch_up()
 
-    def _tell_others(self, shared: Claims) -> None:
+    def _tell_others(self, shared: Claims[Station]) -> None:
         """Tell the other workers for what requests wait here, so that slots are left to them.
 
         A station that is kept for another worker may not be wanted there after all, and nobody
