@@ -285,19 +285,18 @@ def _day_start(day: str) -> float:
 
 
 def _by_day(rows: Sequence[UsageRow]) -> Iterator[dict[str, Any]]:
-    added: dict[tuple[str, ...], list[int]] = {}
+    added: dict[tuple[str, ...], list[UsageRow]] = {}
     for row in rows:
-        day = day_of(row.at_unix_s)
-        sums = added.setdefault(
-            (day, row.key_id, row.user, row.alias, row.backend), [0] * len(_SUMS)
-        )
-        sums[0] += 1
-        sums[1] += row.outcome != "ok"
-        sums[2] += row.prompt_tokens
-        sums[3] += row.cached_tokens
-        sums[4] += row.completion_tokens
-    for place, sums in added.items():
-        yield dict(zip(_PLACE, place, strict=True)) | dict(zip(_SUMS, sums, strict=True))
+        place = day_of(row.at_unix_s), row.key_id, row.user, row.alias, row.backend
+        added.setdefault(place, []).append(row)
+    for where, of_place in added.items():
+        yield dict(zip(_PLACE, where, strict=True)) | {
+            "requests": len(of_place),
+            "failures": sum(row.outcome != "ok" for row in of_place),
+            "prompt_tokens": sum(row.prompt_tokens for row in of_place),
+            "cached_tokens": sum(row.cached_tokens for row in of_place),
+            "completion_tokens": sum(row.completion_tokens for row in of_place),
+        }
 
 
 _PLACE = ("day", "key_id", "user", "alias", "backend")
