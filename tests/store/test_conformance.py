@@ -12,6 +12,7 @@ from arriero.core.keys import Key, Limits
 from arriero.store.port import (
     AuditEntry,
     KeyConflict,
+    KeyUnreadable,
     Store,
     UsageDay,
     UsageField,
@@ -83,6 +84,15 @@ def test_the_first_pepper_is_everybodys(connect: Callable[[], Store]) -> None:
 def test_a_key_comes_back_as_it_was(store: Store) -> None:
     put(store, FULL)
     assert store.load_keys().changed == (FULL,)
+
+
+def test_a_key_that_this_version_cannot_read_is_told_with_its_id(store: Store) -> None:
+    beyond = msgspec.structs.replace(FULL, limits=Limits(requests_per_minute=10**9))
+    put(store, beyond)
+    with pytest.raises(KeyUnreadable, match=r"key-1 cannot.*requests_per_minute") as told:
+        store.load_keys()
+    assert told.value.hint
+    assert "digest" not in str(told.value)
 
 
 def test_a_key_is_replaced_by_its_id(store: Store) -> None:

@@ -28,6 +28,10 @@ class KeyConflict(StoreError):
     """Another key has this alias or this secret."""
 
 
+class KeyUnreadable(StoreError):
+    """A key of the store is not one as this version knows them; nobody is let in by it."""
+
+
 class AuditEntry(msgspec.Struct, frozen=True):
     """Who changed which key how. `detail` is a JSON object; no secret is ever in it."""
 

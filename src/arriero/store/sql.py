@@ -18,6 +18,7 @@ from arriero.core.limits import day_of
 from arriero.store.port import (
     AuditEntry,
     Changes,
+    KeyUnreadable,
     UsageDay,
     UsageField,
     UsageQuery,
@@ -27,7 +28,13 @@ from arriero.store.port import (
 Row = Sequence[Any]
 Params = Mapping[str, Any]
 
-_decode_key = msgspec.json.Decoder(Key).decode
+
+class _Named(msgspec.Struct):
+    id: str
+
+
+_key = msgspec.json.Decoder(Key)
+_named = msgspec.json.Decoder(_Named)
 _encode = msgspec.json.Encoder().encode
 
 _PUT_KEY = """
@@ -145,8 +152,8 @@ class SqlStore:
         share = Sharer()
         while page := self._database.rows(_PAGE, {"after": after, "rows_max": PAGE_ROWS}):
             for (document,) in page:
-                yield share.lean(_decode_key(document))
-            after = _decode_key(page[-1][0]).id
+                yield share.lean(_read_key(document))
+            after = _read_key(page[-1][0]).id
 
     def changes_since(self, seq: int) -> Changes:
         """Return what changed after `seq`, also by other gateways."""
@@ -158,7 +165,7 @@ class SqlStore:
                 changed.pop(key_id, None)
                 removed[key_id] = None
             else:
-                changed[key_id] = _decode_key(document)
+                changed[key_id] = _read_key(document)
         return Changes(seq, tuple(changed.values()), tuple(removed))
 
     def put_key(self, key: Key, entry: AuditEntry) -> int:
@@ -178,7 +185,7 @@ class SqlStore:
             found = self._database.rows("select document from keys where id = :id", {"id": key_id})
             if not found:
                 return None
-            key, entry = change(_decode_key(found[0][0]))
+            key, entry = change(_read_key(found[0][0]))
             self._put(key, entry)
         return key
 
@@ -261,6 +268,24 @@ class SqlStore:
     def close(self) -> None:
         """Let go of the database."""
         self._database.close()
+
+
+def _read_key(document: str) -> Key:
+    """Return a stored key. Raises KeyUnreadable, which names it and shows nothing else of it."""
+    try:
+        return _key.decode(document)
+    except msgspec.MsgspecError as error:
+        raise KeyUnreadable(
+            f"the stored key {_name_in(document)} cannot be read: {error}",
+            "serve with the version of arriero that wrote it, or restore a backup",
+        ) from error
+
+
+def _name_in(document: str) -> str:
+    try:
+        return _named.decode(document).id
+    except msgspec.MsgspecError:
+        return "?"
 
 
 def _params(query: UsageQuery) -> dict[str, Any]:
