@@ -42,6 +42,7 @@ FULL = (
     Step("engine-arriero", change.to_arriero),
     Step("rollback-engine-under-load", change.back_to_engine),
     Step("accept-again", accept.with_canary),
+    Step("virtual-keys", mend.virtual_keys),
     Step("webui-rollback", people.roll_back),
     Step("disaster", mend.disaster),
 )

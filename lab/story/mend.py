@@ -16,11 +16,12 @@ from lab.story.deploy import gather
 INDEX_VERSION = "0.1.2"
 UNAUTHORIZED = 401
 OK = 200
+OWN_KEY = "open-webui"  # its alias
 # All that a deployment puts on the gateway's host, and what its credential is encrypted to.
 LOSE_EVERYTHING = """\
 systemctl disable -q --now litellm.socket litellm.service
 rm -rf /opt/arriero /opt/litellm /opt/hx-gateway /etc/litellm /etc/systemd/system/litellm.*
-rm -rf /etc/systemd/system/arriero.* /var/lib/systemd/credential.secret
+rm -rf /etc/systemd/system/arriero.* /var/lib/systemd/credential.secret /var/lib/arriero
 userdel litellm
 systemctl daemon-reload
 """
@@ -42,6 +43,25 @@ def rotate_key(scene: Scene) -> str:
     expect(changed(again) == 0, f"the second apply changed {changed(again)}")
     took = f"gateway in {done.duration_s:.0f} s, Open WebUI in {site.duration_s:.0f} s"
     return f"{took}; the old key gets {UNAUTHORIZED}, Bob chats"
+
+
+def virtual_keys(scene: Scene) -> str:
+    """Let the gateway keep keys: Open WebUI gets its own, and outlives the master key."""
+    scene.control.write_variables(hx_litellm_proxy_virtual_keys=True)
+    done = scene.control.play("litellm_enforce", *LIMIT, *change.TAGS)
+    again = scene.control.play("litellm_enforce", *LIMIT, *change.TAGS)
+    expect(changed(again) == 0, f"the second apply changed {changed(again)}")
+    words = json.dumps({"hx_webui_canary_members": [ANN], "hx_webui_canary_watch_s": 0})
+    scene.control.play("webui_canary", "-e", words)
+    listed = scene.ask("/key/list?return_full_object=true")
+    expect(OWN_KEY in listed, f"Open WebUI has no key of its own:\n{listed}")
+    scene.control.write_vault()
+    scene.control.play("litellm_enforce", *LIMIT, *change.TAGS)
+    expect(scene.status_with(scene.control.master_key) == OK, "the new master key is refused")
+    webui = OpenWebui(scene.stage.ssh.folder)
+    answer = webui.chat(webui.sign_in(BOB), f"gw.{scene.alias}", "Say hello.")
+    expect(answer.strip(), "Bob got no answer after the master key had changed")
+    return f"{changed(done)} changes, then 0; another master key, and Bob chats on"
 
 
 def from_index(scene: Scene) -> str:

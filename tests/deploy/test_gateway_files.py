@@ -103,6 +103,23 @@ def test_what_a_model_asks_for_is_passed_on(tmp_path: Path, player: Player) -> N
 # -- units
 
 
+def test_virtual_keys_get_a_folder_of_the_service_s_own(tmp_path: Path, player: Player) -> None:
+    files = render(player, tmp_path, "arriero", hx_litellm_proxy_virtual_keys=True)
+    settings = unit(files / "litellm.service")
+    assert settings["StateDirectory"] == ["arriero"]  # systemd tells it by $STATE_DIRECTORY
+    assert settings["StateDirectoryMode"] == ["0700"]
+    assert settings["ProtectSystem"] == ["strict"]
+
+
+def test_without_them_nothing_can_be_written(files: Path) -> None:
+    assert not {"StateDirectory", "ReadWritePaths"} & set(unit(files / "litellm.service"))
+
+
+def test_litellm_has_no_use_for_the_folder(tmp_path: Path, player: Player) -> None:
+    files = render(player, tmp_path, "litellm", hx_litellm_proxy_virtual_keys=True)
+    assert "StateDirectory" not in unit(files / "litellm.service")
+
+
 def systemd_analyze(*words: str) -> str:
     program = shutil.which("systemd-analyze")
     if program is None:

@@ -225,6 +225,15 @@ def test_processes_that_are_not_confined(seen: dict[str, Any], check: str, found
     assert GOOD_KEY not in str(findings)
 
 
+def test_a_place_to_write_to_is_the_only_one() -> None:
+    """Virtual keys are kept in a folder of the service's own."""
+    judge, place = KNOWN["hx_gateway_confinement"], "/var/lib/arriero"
+    rest = (1.5, GOOD_KEY, "listening", [place])
+    assert failed(judge(PROCESS | {"writable": [place]}, *rest)) == {}
+    wider = judge(PROCESS | {"writable": ["/etc", place]}, *rest)
+    assert failed(wider) == {"file system": "/etc"}
+
+
 def test_a_key_in_the_journal_is_found() -> None:
     findings = KNOWN["hx_gateway_confinement"](PROCESS, 1.5, GOOD_KEY, f"Bearer {GOOD_KEY}")
     assert failed(findings) == {"master key": "the journal"}

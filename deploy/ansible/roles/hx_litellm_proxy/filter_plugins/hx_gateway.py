@@ -1,7 +1,7 @@
 """What stands between a host and the gateway, as findings of the form that hx_evidence tells."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Finding = dict[str, str]
@@ -227,8 +227,12 @@ def _tagged(name: str) -> str:
 # -- what the running process is
 
 
-def confinement(seen: Facts, exposure_max: float, master_key: str, journal: str) -> list[Finding]:
-    """Judge the process that runs, as files/confinement.py saw it."""
+def confinement(
+    seen: Facts, exposure_max: float, master_key: str, journal: str, places: Sequence[str] = ()
+) -> list[Finding]:
+    """Judge the process that runs, as files/confinement.py saw it; it may write to `places`."""
+    beyond = ", ".join(place for place in seen["writable"] if place not in places)
+    expected = f"nothing writable but {', '.join(places)}" if places else "nothing writable"
     held = sorted(name for name, bits in seen["capabilities"].items() if int(bits, 16))
     told = [
         where
@@ -241,7 +245,7 @@ def confinement(seen: Facts, exposure_max: float, master_key: str, journal: str)
         ("capabilities", ", ".join(held), "none", "none"),
         ("new privileges", "" if seen["no_new_privileges"] else "possible", "impossible", ""),
         ("system calls", "" if seen["seccomp"] == SECCOMP_FILTER else "all", "filtered", ""),
-        ("file system", ", ".join(seen["writable"]), "nothing writable", ""),
+        ("file system", beyond, expected, ", ".join(places)),
         ("homes", ", ".join(seen["home"]), "invisible", ""),
         ("devices", ", ".join(seen["devices"]), "no disks, no memory", ""),
         ("master key", " and ".join(told), "told nowhere", ""),
