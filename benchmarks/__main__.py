@@ -14,7 +14,7 @@ from benchmarks.gateways import Gateway, entrants
 from benchmarks.install import NotInstalled, say
 from benchmarks.measure import Plan
 from benchmarks.paths import LATEST, WORK
-from benchmarks.results import save
+from benchmarks.results import load, save
 from benchmarks.rig import Cores, Rig, RigBroken, allow_many_files, find_tools
 
 QUICK = Plan(seconds=1.0, rounds=1, ramp_s=1.0, ramp_max_s=6.0, limit_s=180.0, memory=False)
@@ -105,6 +105,7 @@ def main(arguments: Sequence[str]) -> int:
     results = run.results(gateways, entries, rig, plan, book)
     say(f"measured in {(time.monotonic() - began) / 60:.1f} minutes")
     save(results, options.output)
+    results = load(options.output)  # rounded: what is shown now must be what is shown from it later
     if not options.no_pages:
         for path in report.write(results):
             say(f"wrote {path}")
