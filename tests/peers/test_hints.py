@@ -39,7 +39,12 @@ def known(gateway: Running) -> int:
 
 
 async def knows_more(gateway: Running, than: int) -> None:
-    await eventually(lambda: known(gateway) > than, "the hint at the other gateway")
+    """Wait until it has heard where a request went, and that it ended: a busy host is avoided."""
+
+    def holds() -> bool:
+        return known(gateway) > than and not any(host.others for host in gateway.known)
+
+    await eventually(holds, "the hint at the other gateway")
 
 
 async def test_the_turns_of_a_conversation_go_to_one_host_through_both(
