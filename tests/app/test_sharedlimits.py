@@ -14,7 +14,8 @@ from arriero.app.sharedlimits import AMOUNT_MAX, SharedHolds, SharedLimiter, Sha
 from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.config.settings import Limits
 from arriero.core.keys import Key
-from arriero.core.limits import Limiter, Reservation, Subject, admit, headers
+from arriero.core.limits import Limiter, admit, headers
+from arriero.core.meter import Reservation, Subject
 from arriero.server.holds import Held
 
 NOON = 1_800_000_000.0 + 4 * 3600  # 2027-01-15, 12:00 UTC

@@ -9,14 +9,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.config.settings import Limits
 from arriero.core.keys import Key
-from arriero.core.limits import (
-    Limiter,
-    Reservation,
-    Subject,
-    admit,
-    day_of,
-    headers,
-)
+from arriero.core.limits import Limiter, admit, day_of, headers
+from arriero.core.meter import Reservation, Subject, Taken
 from arriero.core.window import WINDOW_S, Window
 
 NOON = 1_800_000_000.0 + 4 * 3600  # 2027-01-15, 12:00 UTC
@@ -265,60 +259,107 @@ TestLimits = LimitMachine.TestCase
 TestLimits.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
+PAUSES_S = st.floats(0, 0.3) | st.floats(0, 2) | st.floats(50, 70)
+
+
 @given(
     st.lists(
-        st.tuples(st.floats(0, 0.7), st.integers(1, 60), st.integers(-40, 40), st.booleans()),
+        st.tuples(PAUSES_S, st.integers(1, 60), st.integers(-40, 40), st.booleans(), st.booleans()),
         max_size=60,
     ),
     st.builds(
         Limits,
         requests_per_minute=st.none() | st.integers(1, 30),
         tokens_per_minute=st.none() | st.integers(20, 600),
+        concurrent=st.none() | st.integers(1, 30),
         tokens_per_day=st.none() | st.integers(20, 600),
         tokens_per_month=st.none() | st.integers(20, 900),
     ),
 )
-def test_in_one_step_and_in_many_the_same_is_let_in(
-    steps: list[tuple[float, int, int, bool]], limits: Limits
+def test_by_a_tab_and_in_general_the_same_is_let_in(
+    steps: list[tuple[float, int, int, bool, bool]], limits: Limits
 ) -> None:
     key = msgspec.structs.replace(KEY, limits=limits)
     quick, general = Limiter(), Limiter()
     now_s, unix_s = 1000.25, NOON + 12 * 3600 - 5.0  # five seconds before midnight
-    before: list[tuple[Reservation, Reservation, int]] = []
-    for pause_s, tokens, more, settle in steps:
+    before: list[tuple[Reservation | Taken, Reservation | Taken, int]] = []
+    for pause_s, tokens, more, settle, look in steps:
         now_s, unix_s = now_s + pause_s, unix_s + pause_s
-        found: list[Reservation | str] = []
-        for limiter in (quick, general):
-            at_once = quick.at_once(key, None, tokens, now_s) if limiter is quick else None
-            try:
-                who = limiter.subjects(key, "m", None)
-                let_in = at_once or limiter.admit(who, tokens, now_s, unix_s)
-                if not let_in.inside:
-                    let_in.enter()
-                found.append(let_in)
-            except (RateLimited, BudgetExceeded) as refused:
-                found.append(f"{refused} {refused.retry_after_s}")
-        one, other = found
-        if isinstance(one, Reservation) and isinstance(other, Reservation):
-            assert headers(one) == headers(other)
-            before.append((one, other, max(tokens + more, 0)))
-        else:
+        one = let_in(quick, key, tokens, (now_s, unix_s), by_tab=True)
+        other = let_in(general, key, tokens, (now_s, unix_s), by_tab=False)
+        if isinstance(one, str) or isinstance(other, str):
             assert one == other
+        else:
+            assert told(one) == told(other)
+            before.append((one, other, max(tokens + more, 0)))
         if settle and before:
             for reservation in before[0][:2]:
                 reservation.settle(before[0][2])
             del before[0]
-        sums = [
-            (
-                meter.requests.buckets(),
-                meter.tokens.buckets(),
-                meter.of_month.known,
-                meter.running,
-            )
-            for limiter in (quick, general)
-            for meter in limiter._meters.values()
-        ]
-        assert sums[0] == sums[1]
+        if look:  # which closes a tab, so not always
+            assert sums(quick) == sums(general)
+    assert sums(quick) == sums(general)
+
+
+def let_in(
+    limiter: Limiter, key: Key, tokens: int, at: tuple[float, float], *, by_tab: bool
+) -> Reservation | Taken | str:
+    taken = limiter.at_once(key, None, tokens, at[0]) if by_tab else None
+    if taken is not None:
+        return taken
+    try:
+        found = limiter.admit(limiter.subjects(key, "m", None), tokens, *at)
+    except (RateLimited, BudgetExceeded) as refused:
+        return f"{refused} {refused.retry_after_s}"
+    if not found.may_enter():
+        found.settle(0)
+        return "would wait"
+    found.enter()
+    return found
+
+
+def told(found: Reservation | Taken) -> bytes:
+    return found.tab.headers() if isinstance(found, Taken) else headers(found)
+
+
+def sums(limiter: Limiter) -> list[object]:
+    return [
+        (
+            meter.requests.buckets(),
+            meter.tokens.buckets(),
+            meter.of_day.known,
+            meter.of_month.known,
+            meter.running,
+        )
+        for meter in limiter._meters.values()
+    ]
+
+
+def test_all_but_the_first_of_a_second_are_taken_by_the_tab() -> None:
+    limiter, key = Limiter(), msgspec.structs.replace(KEY, limits=Limits(requests_per_minute=5))
+    first = let_in(limiter, key, 1, (7.0, NOON), by_tab=True)
+    assert isinstance(first, Reservation)
+    assert told(first).startswith(b"x-ratelimit-limit-requests: 5\r\n")
+    first.settle(9)  # neither of which must close it
+    found = [let_in(limiter, key, 1, (7.5, NOON), by_tab=True) for _ in range(5)]
+    assert [type(one) for one in found] == [Taken] * 4 + [str]
+    for one in found[:-1]:
+        assert isinstance(one, Taken)
+        one.settle(1)
+        with pytest.raises(AssertionError, match="settled once"):
+            one.settle(1)
+    assert sums(limiter) == [([(7, 5)], [(7, 13)], 13, 13, 0)]
+
+
+def test_an_answer_of_before_leaves_the_tab_open() -> None:
+    limiter, key = Limiter(), msgspec.structs.replace(KEY, limits=Limits(tokens_per_minute=100))
+    long = let_in(limiter, key, 50, (7.0, NOON), by_tab=True)
+    let_in(limiter, key, 20, (8.0, NOON), by_tab=True)
+    assert isinstance(long, Reservation)
+    long.settle(10)
+    assert isinstance(let_in(limiter, key, 70, (8.5, NOON), by_tab=True), Taken)
+    assert isinstance(let_in(limiter, key, 1, (8.5, NOON), by_tab=True), str)
+    assert limiter._meters[KEY.id, ""].tokens.total == 100
 
 
 @pytest.mark.parametrize("swept", [False, True])

@@ -26,7 +26,8 @@ from arriero.app.meters import (
 from arriero.base.errors import RateLimited
 from arriero.config.settings import Limits
 from arriero.core.budgets import Budget
-from arriero.core.limits import Limiter, Meter, Reservation, Subject, day_of
+from arriero.core.limits import Limiter, day_of
+from arriero.core.meter import Meter, Reservation, Subject, Tab, Taken
 from arriero.core.window import WINDOW_S, Window
 from arriero.server.holds import Held, Holds
 
@@ -148,11 +149,12 @@ class SharedMeter(Meter):
         self.begin = NOTHING
         self.permits = None
         self.limits = None
-        self.requests = SharedWindow(self, REQUESTS)
-        self.tokens = SharedWindow(self, TOKENS)
-        self.of_day = SharedBudget(self, DAY)
-        self.of_month = SharedBudget(self, MONTH)
+        self._requests = SharedWindow(self, REQUESTS)
+        self._tokens = SharedWindow(self, TOKENS)
+        self._of_day = SharedBudget(self, DAY)
+        self._of_month = SharedBudget(self, MONTH)
         self.day = ""
+        self.tab = Tab(self)  # never open
 
     @property
     def is_ours(self) -> bool:
@@ -333,7 +335,7 @@ class SharedHolds(Holds):
                 _want(subject.meter, waiting=False)
         return subject
 
-    def settle(self, reservation: Reservation, tokens: int) -> None:
+    def settle(self, reservation: Reservation | Taken, tokens: int) -> None:
         """End a request, and let those go on for whom there is room now."""
         with self._lock:
             super().settle(reservation, min(tokens, AMOUNT_MAX))

@@ -1,7 +1,7 @@
 """How much may be used: per minute, at once, per day and month; of a key, a model, or both.
 
-Theory. Whatever has limits is a *subject*, and has a `Meter`: what it used lately. A request
-belongs to up to three subjects (its key, its model, the pair), and is let in by all or by none.
+Theory. Whatever has limits is a *subject*, and has a `Meter` (`core.meter`). A request belongs to
+up to three subjects (its key, its model, the pair), and is let in by all or by none.
 
 - *Per minute* is a sliding window (`core.window`).
 - *Tokens* are known afterwards. An estimate is reserved on admission and corrected when the request
@@ -11,228 +11,24 @@ belongs to up to three subjects (its key, its model, the pair), and is let in by
 - *At once* is never refused: who is over it waits (`server.holds`).
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import ClassVar, Final
+from typing import Final
 
 import msgspec
 
 from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.config.settings import Limits
-from arriero.core.budgets import Budget
 from arriero.core.keys import Key
+from arriero.core.meter import CLOSED, Meter, Reservation, Subject, Taken, lines
 from arriero.core.permits import Permits
 from arriero.core.shares import Claimant, Share, Sharing
-from arriero.core.window import WINDOW_S, Window
+from arriero.core.window import Window
 
 DAY_S = 86_400
-PLENTY: Final = 1 << 62
 THIS_KEY: Final = "this key"
 _MONTH_CHARS = len("YYYY-MM")
-
-
-class Meter:
-    """What one subject used, and how many of its requests are under way."""
-
-    __slots__ = (
-        "_alone", "_most", "_open_limits", "_open_s", "_requests_left", "_second", "_tokens_left",
-        "day", "limits", "of_day", "of_month", "permits", "requests", "running", "tokens",
-    )  # fmt: skip
-    plain: ClassVar[bool] = True  # it counts in windows and budgets of its own
-
-    def __init__(self) -> None:
-        self._alone: tuple[Subject, ...] = ()
-        self._open_s = -1  # the second for which the following is true
-        self._open_limits: Limits | None = None
-        self._requests_left = self._tokens_left = self._most = 0
-        self.requests = Window()
-        self.tokens = Window()
-        self.running = 0
-        self.limits: Limits | None = None  # that are shared with other gateways
-        self.permits: Permits | None = None  # the same
-        self._second = -1  # until which time has passed
-        self.day = ""  # YYYY-MM-DD
-        self.of_day = Budget()
-        self.of_month = Budget()
-
-    def take(self, limits: Limits, tokens: int, second: int) -> bool:
-        """Let a request in, in one step as nearly all are; False: it takes the general way.
-
-        That is so when it is not the first of its second, and limits have the room that `open` saw.
-        Of the general way's many small calls each costs more than what it does, because between
-        two requests the processor has forgotten them.
-        """
-        if (
-            second != self._open_s
-            or self._tokens_left < tokens
-            or self._requests_left < 1
-            or self.running >= self._most
-            or limits is not self._open_limits
-        ):
-            return False
-        self._requests_left -= 1
-        self._tokens_left -= tokens
-        self.running += 1
-        window = self.requests
-        window.newest[1] += 1
-        window.total += 1
-        window = self.tokens
-        window.newest[1] += tokens
-        window.total += tokens
-        self.of_day.used += tokens
-        self.of_month.used += tokens
-        return True
-
-    def open(self, subject: "Subject", second: int) -> None:
-        """Note how much may be taken in the rest of this second, in which a request was counted."""
-        if not self.plain or self.limits is not None:
-            return  # others count, too
-        limits = subject.limits
-        self._open_s, self._open_limits = second, limits
-        self._alone = (subject,)
-        self._most = PLENTY if limits.concurrent is None else limits.concurrent
-        most = limits.requests_per_minute
-        self._requests_left = PLENTY if most is None else most - self.requests.total
-        left = PLENTY
-        for most, used in (
-            (limits.tokens_per_minute, self.tokens.total),
-            (limits.tokens_per_day, self.of_day.known),
-            (limits.tokens_per_month, self.of_month.known),
-        ):
-            if most is not None:
-                left = min(left, most - used)
-        self._tokens_left = left
-
-    @property
-    def alone(self) -> "tuple[Subject, ...]":
-        """The subject that `open` was told of, as the only one of a request."""
-        return self._alone
-
-    def shut(self) -> None:
-        """The next request takes the general way: what `open` saw is not true any more."""
-        self._open_s = -1
-
-    def settle(self, at_s: float, day: str, more: int) -> None:
-        """Count more or less for what was reserved then, in one step if it was in this second."""
-        if not self.plain:
-            self.correct_tokens(at_s, day, more)
-            return
-        self._tokens_left -= more
-        second, window = int(at_s), self.tokens
-        if second == self._open_s == window.newest[0] and day == self.day and self.limits is None:
-            window.newest[1] += more
-            window.total += more
-            self.of_day.used += more
-            self.of_month.used += more
-        else:
-            self.correct_tokens(at_s, day, more)
-
-    def enter(self) -> None:
-        """Count one more that is under way."""
-        self.running += 1
-
-    def leave(self) -> None:
-        """Count one less."""
-        self.running -= 1
-
-    def is_idle(self, now_s: float) -> bool:
-        """Say whether nothing is left to remember."""
-        self.requests.expire(now_s)
-        self.tokens.expire(now_s)
-        used = self.requests.total or self.tokens.total or self.of_month.known
-        return not (self.running or used)
-
-    def turn(self, now_s: float, day: str) -> None:
-        """Let time pass."""
-        second = int(now_s)
-        if second != self._second:
-            self._second = second
-            self.shut()
-            self.requests.expire(now_s)
-            self.tokens.expire(now_s)
-        if day != self.day:
-            self.day = day
-            self.of_day.turn(day)
-            self.of_month.turn(day[:_MONTH_CHARS])
-
-    def add_tokens(self, now_s: float, tokens: int) -> None:
-        """Reserve tokens."""
-        self.tokens.add(now_s, tokens)
-        self.of_day.add(tokens)
-        self.of_month.add(tokens)
-
-    def correct_tokens(self, at_s: float, day: str, more: int) -> None:
-        """Count more or less for what was reserved then, as far as its periods are not over."""
-        self.tokens.correct(at_s, more)
-        self.of_day.correct(day, more)
-        self.of_month.correct(day[:_MONTH_CHARS], more)
-
-    def has_room(self, most: int) -> bool:
-        """Say whether one more may be under way, of `most` at all gateways."""
-        if self.permits is not None:
-            most = self.permits.most(most)
-        return self.running < most
-
-    @property
-    def claimants(self) -> "list[Claimant]":
-        """What is shared with other gateways."""
-        found: list[Claimant] = [
-            window.share for window in (self.requests, self.tokens) if window.share is not None
-        ]
-        if self.permits is not None:
-            found.append(self.permits)
-        return found + [one for one in (self.of_day, self.of_month) if one.sharing is not None]
-
-
-class Subject(msgspec.Struct, frozen=True, eq=False):
-    """Something that has limits, as a request meets it; `name` is for people."""
-
-    name: str
-    limits: Limits
-    meter: Meter
-
-
-class Reservation(msgspec.Struct, eq=False):
-    """What one request was let in for. It is settled once, however the request ends."""
-
-    subjects: tuple[Subject, ...]
-    at_s: float
-    day: str
-    tokens: int
-    inside: bool = False  # it counts among those under way
-    settled: bool = False
-
-    def crowded(self) -> Subject | None:
-        """Return a subject that has no room for one more at once, if there is one."""
-        for subject in self.subjects:
-            most = subject.limits.concurrent
-            if most is not None and not subject.meter.has_room(most):
-                return subject
-        return None
-
-    def may_enter(self) -> bool:
-        """Say whether all subjects have room for one more at once."""
-        return self.crowded() is None
-
-    def enter(self) -> None:
-        """Count among those under way."""
-        assert not self.inside, "a request enters once"
-        self.inside = True
-        for subject in self.subjects:
-            subject.meter.enter()
-            if subject.meter.permits is not None:
-                subject.meter.permits.used()
-
-    def settle(self, tokens: int) -> None:
-        """Replace the estimate by what was used, and count no longer among those under way."""
-        assert not self.settled, "a reservation is settled once"
-        self.settled = True
-        for subject in self.subjects:
-            subject.meter.settle(self.at_s, self.day, tokens - self.tokens)
-            if self.inside:
-                subject.meter.leave()
-                if subject.meter.permits is not None:
-                    subject.meter.permits.released()
 
 
 class Limiter:
@@ -269,19 +65,15 @@ class Limiter:
         del place  # meters of one process are told apart by who holds them
         return Meter()
 
-    def at_once(
-        self, key: Key, of_model: Limits | None, tokens: int, now_s: float
-    ) -> Reservation | None:
-        """Let a request in that only its key limits, if that takes one step; it is under way then.
+    def at_once(self, key: Key, of_model: Limits | None, tokens: int, now_s: float) -> Taken | None:
+        """Let a request in that only its key limits, if its tab is open; it is under way then.
 
         Nobody may be waiting.
         """
-        if of_model is not None or key.per_model or key.limits is None:
+        if of_model is not None or key.per_model:
             return None
         meter = self._meters.get((key.id, ""))
-        if meter is None or not meter.plain or not meter.take(key.limits, tokens, int(now_s)):
-            return None
-        return Reservation(meter.alone, now_s, meter.day, tokens, inside=True)
+        return None if meter is None else meter.tab.take(key.limits, tokens, int(now_s))
 
     def admit(
         self, subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: float
@@ -295,7 +87,6 @@ class Limiter:
         meter.day = day
         meter.of_day.restore(day, day_tokens)
         meter.of_month.restore(day[:_MONTH_CHARS], month_tokens)
-        meter.shut()
 
     def prune(self, now_s: float) -> None:
         """Forget meters in which nothing is left to remember."""
@@ -393,7 +184,8 @@ def admit(subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: floa
     for subject in subjects:
         subject.meter.requests.add(now_s, 1)
         subject.meter.add_tokens(now_s, tokens)
-        subject.meter.open(subject, int(now_s))
+    if len(subjects) == 1:
+        subjects[0].meter.tab.open(subjects, int(now_s))
     return Reservation(subjects, now_s, day, tokens)
 
 
@@ -433,44 +225,24 @@ def _exceeded(subject: Subject, limit: int, what: str, wait_s: float) -> RateLim
 
 
 def headers(reservation: Reservation) -> bytes:
-    """Return OpenAI's `x-ratelimit-*` lines: of each kind, of who is closest to its limit.
-
-    All is over a minute after the second of the newest request, which is this one.
-    """
-    left = tokens_left = PLENTY
-    limit = tokens_limit = 0
-    for subject in reservation.subjects:
-        limits, meter = subject.limits, subject.meter
-        most = limits.requests_per_minute
-        if most is not None:
-            window = meter.requests
-            rest = most - (window.total if window.share is None else window.used)
-            if rest < left:
-                limit, left = most, rest
-        most = limits.tokens_per_minute
-        if most is not None:
-            window = meter.tokens
-            rest = most - (window.total if window.share is None else window.used)
-            if rest < tokens_left:
-                tokens_limit, tokens_left = most, rest
-    left, tokens_left = max(left, 0), max(tokens_left, 0)
-    if limit and tokens_limit:
-        return _lines(limit, tokens_limit) % (left, tokens_left)
-    if limit or tokens_limit:
-        return _lines(limit, tokens_limit) % (left if limit else tokens_left)
-    return b""
-
-
-@lru_cache(maxsize=1024)
-def _lines(requests: int, tokens: int) -> bytes:
-    """Return the lines of these limits, 0 for none; what remains is still to be filled in."""
-    return b"".join(
-        b"x-ratelimit-limit-%b: %d\r\n"
-        b"x-ratelimit-remaining-%b: %%d\r\n"
-        b"x-ratelimit-reset-%b: %ds\r\n" % (kind, limit, kind, kind, WINDOW_S + 1)
-        for kind, limit in ((b"requests", requests), (b"tokens", tokens))
-        if limit
+    """Return OpenAI's `x-ratelimit-*` lines: of each kind, of who is closest to its limit."""
+    subjects = reservation.subjects
+    if len(subjects) == 1:
+        tab = subjects[0].meter.tab
+        if tab.second != CLOSED and tab.tokens_left >= 0:
+            return tab.headers()  # looking at the windows would close it
+    left, limit = _closest((one.limits.requests_per_minute, one.meter.requests) for one in subjects)
+    tokens_left, tokens_limit = _closest(
+        (one.limits.tokens_per_minute, one.meter.tokens) for one in subjects
     )
+    told = [rest for rest, most in ((left, limit), (tokens_left, tokens_limit)) if most]
+    return lines(limit, tokens_limit) % tuple(told)
+
+
+def _closest(limited: Iterable[tuple[int | None, Window]]) -> tuple[int, int]:
+    """Return what is left of the limit that has least left, and that limit; 0: there is none."""
+    found = [(max(most - window.used, 0), most) for most, window in limited if most is not None]
+    return min(found, default=(0, 0))
 
 
 def day_of(unix_s: float) -> str:

@@ -20,7 +20,7 @@ from arriero.base.errors import (
     PayloadTooLarge,
 )
 from arriero.core.fairness import Charge, work_of
-from arriero.core.limits import Reservation
+from arriero.core.meter import Reservation, Taken
 from arriero.core.record import Record
 from arriero.server.gateway import Gateway, Runtime
 from arriero.server.request import Request
@@ -102,7 +102,7 @@ class Exchange(msgspec.Struct, eq=False):
     ongoing: Ongoing | None = None
     encoder: AnswerEncoder | None = None  # set once an answer is to be streamed
     charge: Charge | None = None  # set when the request is let through to a backend
-    reservation: Reservation | None = None  # set when its key or model has limits
+    reservation: Reservation | Taken | None = None  # set when its key or model has limits
     extra_head: bytes = b""  # header lines of a good answer, each with its CRLF
     done: bool = False
     _body_wanted: bool = False

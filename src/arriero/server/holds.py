@@ -11,7 +11,7 @@ from collections.abc import Collection
 from functools import partial
 
 from arriero.base.errors import QueueTimeout
-from arriero.core.limits import Meter, Reservation, Subject
+from arriero.core.meter import Meter, Reservation, Subject, Taken
 from arriero.server.dispatch import Waiter
 
 RETRY_AFTER_S = 5  # nobody knows when one of the others ends
@@ -100,7 +100,7 @@ class Holds:
             subject.meter.permits.leave(held)
         return subject
 
-    def settle(self, reservation: Reservation, tokens: int) -> None:
+    def settle(self, reservation: Reservation | Taken, tokens: int) -> None:
         """End a request, and let those go on for whom there is room now."""
         reservation.settle(tokens)
         if self._lines:

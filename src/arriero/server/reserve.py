@@ -6,7 +6,8 @@ from typing import Any
 from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.core.ask import Ask
 from arriero.core.keys import Key
-from arriero.core.limits import Subject, headers, lacking
+from arriero.core.limits import headers, lacking
+from arriero.core.meter import Reservation, Subject
 from arriero.peers.link import Link
 from arriero.server.exchange import Exchange
 from arriero.server.holds import Held
@@ -26,10 +27,10 @@ def reserve(
     clock, limiter, of_model = gateway.clock, gateway.limiter, alias.settings.limits
     now_s = clock.now_s()
     if not gateway.holds.waiting:
-        reservation = limiter.at_once(key, of_model, tokens, now_s)
-        if reservation is not None:
-            exchange.reservation = reservation
-            exchange.extra_head += headers(reservation)
+        taken = limiter.at_once(key, of_model, tokens, now_s)
+        if taken is not None:
+            exchange.reservation = taken
+            exchange.extra_head += taken.tab.headers()
             return None
     subjects = limiter.subjects(key, alias.name, of_model)
     if gateway.peers is not None and lacking(subjects, tokens, now_s, clock.unix_s()):
@@ -71,7 +72,7 @@ async def _ask_others(
 async def _in_line(exchange: Exchange, ask: Ask, now_s: float) -> None:
     """Wait until enough of the others have ended."""
     gateway, reservation = exchange.gateway, exchange.reservation
-    assert reservation is not None, "it was let in by the other limits"
+    assert isinstance(reservation, Reservation), "it was let in by the other limits"
     limits = exchange.runtime.config.queue
     wait_s: float = getattr(limits, f"{ask.priority.name.lower()}_deadline_s")
     held = Held(gateway.holds, exchange, reservation, now_s + wait_s)
