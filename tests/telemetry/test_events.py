@@ -14,11 +14,11 @@ from arriero.telemetry.events import LINE_BYTES_MAX, configure
 def stream() -> Iterator[io.StringIO]:
     """Return where the events go, and leave the logger of the process as it was."""
     logger = logging.getLogger("arriero")
-    before = (logger.handlers, logger.level, logger.propagate)
+    before = (logger.handlers, logger.level, logger.propagate, logging.lastResort)
     stream = io.StringIO()
     configure("info", stream)
     yield stream
-    logger.handlers, logger.level, logger.propagate = before
+    logger.handlers, logger.level, logger.propagate, logging.lastResort = before
 
 
 def read(stream: io.StringIO) -> list[dict[str, object]]:
@@ -66,6 +66,16 @@ def test_events_do_not_reach_the_root_logger(stream: io.StringIO) -> None:
     finally:
         logging.getLogger().removeHandler(handler)
     assert (elsewhere.getvalue(), len(read(stream))) == ("", 1)
+
+
+def test_what_libraries_have_to_say_is_json_too(stream: io.StringIO) -> None:
+    library = logging.getLogger("library")
+    library.propagate = False  # to pytest, which has handlers where a service has none
+    library.info("chatter")
+    library.warning("Executing %s took %.3f seconds", "<Handle>", 0.5)
+    (event,) = read(stream)
+    assert (event["logger"], event["level"]) == ("library", "warning")
+    assert event["event"] == "Executing <Handle> took 0.500 seconds"
 
 
 def test_a_defect_has_its_traceback_and_request_id(stream: io.StringIO) -> None:

@@ -38,15 +38,23 @@ class JsonFormatter(logging.Formatter):
 def configure(level: str, stream: IO[str] | None = None) -> logging.Logger:
     """Send the events of `level` and above to `stream` (stderr); return arriero's logger.
 
-    Calling it again replaces the level and the stream, so that a reload can.
+    Calling it again replaces the level and the stream, so that a reload can. What libraries warn of
+    (asyncio of an exception nobody asked for) goes there, too: a line that is no JSON breaks those
+    who read the log.
     """
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter())
     logger = logging.getLogger(LOGGER)
-    logger.handlers = [handler]
+    logger.handlers = [_handler(stream)]
     logger.setLevel(level.upper())
     logger.propagate = False
+    logging.lastResort = _handler(stream)
+    logging.lastResort.setLevel(logging.WARNING)
     return logger
+
+
+def _handler(stream: IO[str] | None) -> logging.Handler:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    return handler
 
 
 def _encode(fields: dict[str, object]) -> str:
