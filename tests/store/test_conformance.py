@@ -300,7 +300,11 @@ def test_usage_is_narrowed_alike_by_request_and_by_day(
 def test_a_request_comes_back_as_it_was(store: Store) -> None:
     odd = row(1, alias="%s :x 'ü'", first_token_s=-1.0, prompt_tokens=2**40)
     store.add_usage([odd])
-    assert store.usage_requests(UsageQuery()) == [msgspec.structs.replace(odd, seq=1)]
+    (found,) = store.usage_requests(UsageQuery())
+    assert found == msgspec.structs.replace(odd, seq=found.seq)
+    assert store.usage_requests(UsageQuery(alias=odd.alias)) == [found]
+    assert store.usage_requests(UsageQuery(before_seq=found.seq)) == []
+    assert store.usage_requests(UsageQuery(before_seq=10**30)) == [found]
 
 
 def test_a_list_of_requests_goes_on_where_it_ended(store: Store) -> None:
@@ -311,6 +315,42 @@ def test_a_list_of_requests_goes_on_where_it_ended(store: Store) -> None:
         pages.append([one.request_id for one in page])
         before = page[-1].seq
     assert pages == [["r4", "r3"], ["r2", "r1"], ["r0"]]
+
+
+@pytest.mark.parametrize("rows_max", [1, 499, 500, 501, 10_000])
+def test_a_list_of_requests_is_in_the_order_of_writing(store: Store, rows_max: int) -> None:
+    """Whatever was written at once, and however much of it is read at once."""
+    batches = [1] * 20 + [500, 2, 501]
+    written = 0
+    for batch in batches:
+        store.add_usage([row(written + number) for number in range(batch)])
+        written += batch
+    found: list[UsageRow] = []
+    before = 0
+    while len(found) < min(written, 2 * rows_max):
+        found += store.usage_requests(UsageQuery(rows_max=rows_max, before_seq=before))
+        before = found[-1].seq
+    assert [one.request_id for one in found] == [
+        f"r{written - 1 - number}" for number in range(len(found))
+    ]
+    assert len({one.seq for one in found}) == len(found)
+
+
+def test_numbers_of_requests_never_come_again(store: Store) -> None:
+    store.add_usage([row(1)])
+    (first,) = store.usage_requests(UsageQuery())
+    assert store.prune(NOON + 1) == 1
+    store.add_usage([row(2)])
+    assert store.usage_requests(UsageQuery())[0].seq > first.seq
+
+
+def test_requests_are_looked_for_in_all_pages(store: Store) -> None:
+    store.add_usage([row(0, key_id="key-rare")])
+    for number in range(1, 40):
+        store.add_usage([row(number)])
+    rare = store.usage_requests(UsageQuery(key_id="key-rare"))
+    assert [one.request_id for one in rare] == ["r0"]
+    assert store.usage_requests(UsageQuery(key_id="key-none")) == []
 
 
 @pytest.mark.parametrize(
@@ -335,14 +375,24 @@ def test_usage_is_added_up_by_what_is_asked_for(
 
 
 def test_pruning_keeps_the_days(store: Store) -> None:
+    store.add_usage([row(1), row(2)])
+    store.add_usage([row(3, at_unix_s=NOON + 10)])
+    assert store.prune(NOON) == 0
+    assert store.prune(NOON + 5) == 2
+    assert [one.request_id for one in store.usage_requests(UsageQuery())] == ["r3"]
+    assert store.usage_days(UsageQuery())[0].requests == 3
+
+
+def test_what_was_written_together_is_forgotten_together(store: Store) -> None:
     store.add_usage([row(1), row(2, at_unix_s=NOON + 10)])
-    assert store.prune(NOON + 5) == 1
-    assert [one.request_id for one in store.usage_requests(UsageQuery())] == ["r2"]
-    assert store.usage_days(UsageQuery())[0].requests == 2
+    assert store.prune(NOON + 5) == 0
+    assert len(store.usage_requests(UsageQuery())) == 2
+    assert store.prune(NOON + 11) == 2
+    assert store.usage_requests(UsageQuery()) == []
 
 
 def test_usage_is_written_whole_or_not_at_all(store: Store) -> None:
-    broken = row(2, status=None)
+    broken = row(2, prompt_tokens=2**63)  # a page can hold that, the sum of a day cannot
     with pytest.raises(Exception, match=r"."):
         store.add_usage([row(1), broken])
     assert store.usage_requests(UsageQuery()) == []

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from arriero.store.opening import open_store
+from arriero.store.port import UsageQuery
 
 # The long form: ARRIERO_CRASHES=200 scripts/test tests/store/test_crash.py
 CRASHES = int(os.environ.get("ARRIERO_CRASHES", "40"))
@@ -46,9 +47,13 @@ def test_nothing_that_was_accepted_is_lost(prepared_file: Path, tmp_path: Path) 
         store = open_store(url)
         keys = {one.id for one in store.load_keys().changed}
         audited = {one.key_id for one in store.audit(rows_max=1_000_000)}
+        used = {one.request_id for one in store.usage_requests(UsageQuery(rows_max=1_000_000))}
+        (day,) = store.usage_days(UsageQuery())
         store.close()
         assert keys == audited, "a key and its audit entry come together"
         assert accepted <= keys
+        assert {f"r{key.removeprefix('key-')}" for key in accepted} <= used
+        assert day.requests == len(used), "a request and its part of a day's sum come together"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
 

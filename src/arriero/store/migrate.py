@@ -2,7 +2,8 @@
 
 A process of its own, because Alembic and SQLAlchemy take half a second and 40 MB that serving does
 not need. The URL may hold a password, which must not stand in a process's arguments. The steps run
-under a lock, so that gateways that start together do not collide.
+under a lock, so that gateways that start together do not collide, and each is done whole or not at
+all.
 """
 
 import sys
@@ -13,6 +14,7 @@ from alembic import command
 from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK_TIMEOUT_S = 60.0  # while another process takes the same steps
 
 
 def alembic_config() -> Config:
@@ -28,7 +30,9 @@ def engine_for(url: str) -> sa.Engine:
     made = sa.make_url(url)
     if made.get_backend_name() == "postgresql":
         made = made.set(drivername="postgresql+psycopg")
-    return sa.create_engine(made, poolclass=sa.pool.NullPool)
+        return sa.create_engine(made, poolclass=sa.pool.NullPool)
+    waits = {"timeout": LOCK_TIMEOUT_S}
+    return sa.create_engine(made, poolclass=sa.pool.NullPool, connect_args=waits)
 
 
 def migrate(url: str, revision: str = "head") -> None:
@@ -38,6 +42,9 @@ def migrate(url: str, revision: str = "head") -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.text("select pg_advisory_lock(7161640519)"))
             connection.commit()
+        else:
+            # Python's own begins before the first row is written, when tables have been made.
+            connection.exec_driver_sql("begin immediate")
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
         connection.commit()

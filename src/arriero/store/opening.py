@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -9,8 +10,8 @@ from arriero.store.port import Store, StoreError, StoreUnavailable
 from arriero.store.sql import Database, SqlStore
 from arriero.store.sqlite import SqliteDatabase
 
-SCHEMA = "0001"  # the last step in `migrations/versions`
-MIGRATE_TIMEOUT_S = 120.0
+SCHEMA = "0002"  # the last step in `migrations/versions`
+MIGRATE_TIMEOUT_S = 3600.0  # SQLite carries over 15 million requests in a minute
 
 
 def open_store(url: str) -> Store:
@@ -20,13 +21,16 @@ def open_store(url: str) -> Store:
     own. Raises StoreError.
     """
     database = _database(url)
-    if _schema(database) != SCHEMA:
-        _migrate(url)
+    with ExitStack() as unless_ready:
+        unless_ready.callback(database.close)
         if _schema(database) != SCHEMA:
-            raise StoreError(
-                f"the store's schema is {_schema(database)} and this release's {SCHEMA}",
-                "a later release has changed it: start that one, or restore the backup",
-            )
+            _migrate(url)
+            if _schema(database) != SCHEMA:
+                raise StoreError(
+                    f"the store's schema is {_schema(database)} and this release's {SCHEMA}",
+                    "a later release has changed it: start that one, or restore the backup",
+                )
+        unless_ready.pop_all()
     return SqlStore(database)
 
 

@@ -44,8 +44,12 @@ class AuditEntry(msgspec.Struct, frozen=True):
     seq: int = 0  # given by the store
 
 
-class UsageRow(msgspec.Struct, frozen=True, gc=False):
-    """What one request used."""
+class UsageRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What one request used.
+
+    The store keeps arrays of its fields in this order, so that a new one goes to the end and has a
+    default.
+    """
 
     request_id: str
     at_unix_s: float  # when it was settled
@@ -63,7 +67,7 @@ class UsageRow(msgspec.Struct, frozen=True, gc=False):
     queue_s: float
     first_token_s: float
     duration_s: float
-    seq: int = 0  # given by the store, in the order of writing
+    seq: int = 0  # given by the store when it is read, in the order of writing
 
 
 class UsageDay(msgspec.Struct, frozen=True, gc=False):
@@ -162,7 +166,10 @@ class Store(Protocol):
         ...
 
     def prune(self, before_unix_s: float) -> int:
-        """Forget single requests of before that moment; return how many. Days are kept."""
+        """Forget single requests of before that moment; return how many. Days are kept.
+
+        What was written together goes together, when the last of it is so old.
+        """
         ...
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ StoreUnavailable, and its caller decides whether to repeat it.
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 import psycopg
@@ -61,13 +61,6 @@ class PostgresDatabase:
         """Execute a statement once for each of `params`."""
         with _told(), self._connect().cursor() as cursor:
             cursor.executemany(_translated(statement), params)
-
-    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Add many rows."""
-        places = ", ".join(["%s"] * len(columns))
-        statement = f"insert into {table} ({', '.join(columns)}) values ({places})"  # noqa: S608 - ours
-        with _told(), self._connect().cursor() as cursor:
-            cursor.executemany(statement.encode(), rows)
 
     def rows(self, statement: str, params: Params) -> list[Row]:
         """Return the rows of a query."""

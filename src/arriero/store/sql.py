@@ -7,14 +7,14 @@ writes a line into `key_changes` in the same transaction, by which other gateway
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from functools import cache
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
 
 from arriero.core.keys import Key, Sharer
-from arriero.core.limits import day_of
+from arriero.store import usage
 from arriero.store.port import (
     AuditEntry,
     Changes,
@@ -58,12 +58,10 @@ select at, actor, action, key_id, detail, client, seq from audit
 where (:key_id = '' or key_id = :key_id) and (:before = 0 or seq < :before)
 order by seq desc limit :rows_max
 """
-# In the order of `UsageRow`, whose last field the store gives.
-_REQUEST_COLUMNS = (
-    "request_id", "at", "key_id", "user_name", "alias", "model", "backend", "operation", "outcome",
-    "status", "prompt_tokens", "cached_tokens", "completion_tokens", "queue_s", "first_token_s",
-    "duration_s",
-)  # fmt: skip
+_ADD_PAGE = """
+insert into usage_pages (first_at, last_at, requests, document)
+values (:first_at, :last_at, :requests, :document)
+"""
 _ADD_DAY = """
 insert into usage_days (day, key_id, user_name, alias, backend, requests, failures, prompt_tokens,
   cached_tokens, completion_tokens)
@@ -84,14 +82,14 @@ _DAYS = f"""
 from usage_days
 where (:first_day = '' or day >= :first_day) and (:last_day = '' or day <= :last_day) and {_NARROW}
 """
-_REQUESTS = f"""
-select {", ".join(_REQUEST_COLUMNS)}, seq
-from usage_requests
-where at >= :first_at and at < :end_at and (:before_seq = 0 or seq < :before_seq) and {_NARROW}
-order by seq desc limit :rows_max
-"""  # noqa: S608 - the same
-_FOR_EVER_UNIX_S = 253_402_300_800.0  # the year 10000
-_DAY_S = 86_400.0
+# By number, and no other way: an index on the times would have all documents sorted.
+_PAGES = """
+select seq, document from usage_pages
+where seq < :before and last_at >= :first_at and first_at < :end_at
+order by seq desc limit :pages_max
+"""
+_COUNT_OLD = "select coalesce(sum(requests), 0) from usage_pages where last_at < :at"
+PAGES_AT_ONCE = 16  # 1.5 MB when they are full
 
 
 class Database(Protocol):
@@ -107,10 +105,6 @@ class Database(Protocol):
 
     def run_many(self, statement: str, params: Iterable[Params]) -> None:
         """Execute a statement once for each of `params`."""
-        ...
-
-    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Add many rows. Of all that is written these are the most, and names cost a third."""
         ...
 
     def rows(self, statement: str, params: Params) -> list[Row]:
@@ -236,11 +230,9 @@ class SqlStore:
 
     def add_usage(self, rows: Sequence[UsageRow]) -> None:
         """Write requests and add them to their days, all or nothing."""
+        pages, days = list(usage.pages(rows)), usage.days(rows)
         with self._database.transaction():
-            told = (msgspec.structs.astuple(row)[:-1] for row in rows)
-            self._database.insert("usage_requests", _REQUEST_COLUMNS, told)
-            # In one order everywhere, or two gateways would wait for each other's rows for ever.
-            days = sorted(_by_day(rows), key=lambda day: [day[name] for name in _PLACE])
+            self._database.run_many(_ADD_PAGE, pages)
             self._database.run_many(_ADD_DAY, days)
 
     def usage_days(self, query: UsageQuery) -> list[UsageDay]:
@@ -250,19 +242,27 @@ class SqlStore:
 
     def usage_requests(self, query: UsageQuery) -> list[UsageRow]:
         """Return single requests, the newest first, as far back as they are kept."""
-        params = _params(query)
-        params["first_at"] = _day_start(query.first_day) if query.first_day else 0.0
-        end = _day_start(query.last_day) + _DAY_S if query.last_day else _FOR_EVER_UNIX_S
-        params["end_at"] = end
-        return [UsageRow(*row) for row in self._database.rows(_REQUESTS, params)]
+        return list(islice(self._requests(usage.Narrowing(query)), query.rows_max))
+
+    def _requests(self, narrowing: usage.Narrowing) -> Iterator[UsageRow]:
+        """A few pages at a time, so that memory stays bounded."""
+        params = {
+            "first_at": narrowing.first_at,
+            "end_at": narrowing.end_at,
+            "before": narrowing.before_seq // usage.SEQ_STEP + 1,
+            "pages_max": PAGES_AT_ONCE,
+        }
+        while pages := self._database.rows(_PAGES, params):
+            for seq, document in pages:
+                yield from narrowing.found(seq, document)
+            params["before"] = pages[-1][0]
 
     def prune(self, before_unix_s: float) -> int:
         """Forget single requests of before that moment; return how many. Days are kept."""
+        params = {"at": before_unix_s}
         with self._database.transaction():
-            ((count,),) = self._database.rows(
-                "select count(*) from usage_requests where at < :at", {"at": before_unix_s}
-            )
-            self._database.run("delete from usage_requests where at < :at", {"at": before_unix_s})
+            ((count,),) = self._database.rows(_COUNT_OLD, params)
+            self._database.run("delete from usage_pages where last_at < :at", params)
         return int(count)
 
     def close(self) -> None:
@@ -298,34 +298,13 @@ def _params(query: UsageQuery) -> dict[str, Any]:
 def _summing(group_by: tuple[UsageField, ...]) -> str:
     """Return the query for sums that are told apart by these fields."""
     told = [column if name in group_by else f"'' as {column}" for name, column in _COLUMNS.items()]
-    sums = [f"cast(sum({name}) as bigint)" for name in _SUMS]  # PostgreSQL makes it a numeric
+    sums = [f"cast(sum({name}) as bigint)" for name in usage.SUMS]  # PostgreSQL makes it a numeric
     columns = ", ".join(column for name, column in _COLUMNS.items() if name in group_by)
     # Without columns there is one sum, of nothing even when there is nothing.
     by = f"group by {columns} order by {columns}" if columns else "having count(*) > 0"
     return f"select {', '.join(told + sums)} {_DAYS} {by} limit :rows_max"
 
 
-def _day_start(day: str) -> float:
-    return datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
-
-
-def _by_day(rows: Sequence[UsageRow]) -> Iterator[dict[str, Any]]:
-    added: dict[tuple[str, ...], list[UsageRow]] = {}
-    for row in rows:
-        place = day_of(row.at_unix_s), row.key_id, row.user, row.alias, row.backend
-        added.setdefault(place, []).append(row)
-    for where, of_place in added.items():
-        yield dict(zip(_PLACE, where, strict=True)) | {
-            "requests": len(of_place),
-            "failures": sum(row.outcome != "ok" for row in of_place),
-            "prompt_tokens": sum(row.prompt_tokens for row in of_place),
-            "cached_tokens": sum(row.cached_tokens for row in of_place),
-            "completion_tokens": sum(row.completion_tokens for row in of_place),
-        }
-
-
-_PLACE = ("day", "key_id", "user", "alias", "backend")
-_SUMS = ("requests", "failures", "prompt_tokens", "cached_tokens", "completion_tokens")
 _COLUMNS: dict[UsageField, str] = {
     "day": "day",
     "key_id": "key_id",

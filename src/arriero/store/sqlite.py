@@ -6,15 +6,13 @@ commit of usage comes a few times a second and one of a key hardly ever, so it c
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from arriero.store.port import KeyConflict, StoreUnavailable
 from arriero.store.sql import Params, Row
 
 BUSY_TIMEOUT_S = 5.0
-ROWS_AT_ONCE = 50  # of 16 columns; SQLite before 3.32 takes 999 parameters
 
 
 class SqliteDatabase:
@@ -53,21 +51,6 @@ class SqliteDatabase:
         """Execute a statement once for each of `params`."""
         with _told():
             self._connection.executemany(statement, params)
-
-    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Add many rows, `ROWS_AT_ONCE` by one statement.
-
-        With a statement for each row, the thread gives the interpreter away and wants it back for
-        each row, which costs the event loop's thread more than the writing.
-        """
-        into = f"insert into {table} ({', '.join(columns)}) values "  # noqa: S608 - ours
-        places = f"({', '.join('?' * len(columns))})"
-        many = into + ", ".join([places] * ROWS_AT_ONCE)
-        waiting = iter(rows)
-        with _told():
-            while len(batch := list(islice(waiting, ROWS_AT_ONCE))) == ROWS_AT_ONCE:
-                self._connection.execute(many, tuple(chain.from_iterable(batch)))
-            self._connection.executemany(into + places, batch)
 
     def rows(self, statement: str, params: Params) -> list[Row]:
         """Return the rows of a query."""
