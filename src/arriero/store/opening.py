@@ -23,13 +23,15 @@ def open_store(url: str) -> Store:
     database = _database(url)
     with ExitStack() as unless_ready:
         unless_ready.callback(database.close)
-        if _schema(database) != SCHEMA:
+        found = _schema(database)
+        if found < SCHEMA:
             _migrate(url)
-            if _schema(database) != SCHEMA:
-                raise StoreError(
-                    f"the store's schema is {_schema(database)} and this release's {SCHEMA}",
-                    "a later release has changed it: start that one, or restore the backup",
-                )
+            found = _schema(database)
+        if found != SCHEMA:
+            raise StoreError(
+                f"the store's schema is {found} and this release's {SCHEMA}",
+                "a later release has changed it: start that one, or restore the backup",
+            )
         unless_ready.pop_all()
     return SqlStore(database)
 
