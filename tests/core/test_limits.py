@@ -304,8 +304,10 @@ def test_by_a_tab_and_in_general_the_same_is_let_in(
 def let_in(
     limiter: Limiter, key: Key, tokens: int, at: tuple[float, float], *, by_tab: bool
 ) -> Reservation | Taken | str:
-    taken = limiter.at_once(key, None, tokens, at[0]) if by_tab else None
+    tab = limiter.tabs.get(key.id) if by_tab else None
+    taken = tab.take(key.limits, tokens, int(at[0])) if tab is not None else None
     if taken is not None:
+        assert taken.headers == taken.tab.headers()
         return taken
     try:
         found = limiter.admit(limiter.subjects(key, "m", None), tokens, *at)
@@ -319,7 +321,7 @@ def let_in(
 
 
 def told(found: Reservation | Taken) -> bytes:
-    return found.tab.headers() if isinstance(found, Taken) else headers(found)
+    return found.headers if isinstance(found, Taken) else headers(found)
 
 
 def sums(limiter: Limiter) -> list[object]:
@@ -349,6 +351,17 @@ def test_all_but_the_first_of_a_second_are_taken_by_the_tab() -> None:
         with pytest.raises(AssertionError, match="settled once"):
             one.settle(1)
     assert sums(limiter) == [([(7, 5)], [(7, 13)], 13, 13, 0)]
+
+
+def test_whoever_is_forgotten_has_no_tab() -> None:
+    limiter, key = Limiter(), msgspec.structs.replace(KEY, limits=Limits(requests_per_minute=5))
+    found = let_in(limiter, key, 1, (7.0, NOON), by_tab=True)
+    assert isinstance(found, Reservation)
+    found.settle(0)
+    limiter.prune(30.0)
+    assert (len(limiter.tabs), len(limiter._meters)) == (1, 1)
+    limiter.prune(100.0)
+    assert (len(limiter.tabs), len(limiter._meters)) == (0, 0)
 
 
 def test_an_answer_of_before_leaves_the_tab_open() -> None:

@@ -296,7 +296,7 @@ class SharedLimiter(Limiter):
         meters = list(islice(self._round, PRUNED_MAX))
         for place, meter in meters:
             if meter.is_idle(now_s):
-                del self._meters[place]
+                self.forget(place)
         if len(meters) < PRUNED_MAX:
             self._round = iter(list(self._meters.items()))
 

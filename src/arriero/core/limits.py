@@ -21,7 +21,7 @@ import msgspec
 from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.config.settings import Limits
 from arriero.core.keys import Key
-from arriero.core.meter import CLOSED, Meter, Reservation, Subject, Taken, lines
+from arriero.core.meter import CLOSED, Meter, Reservation, Subject, Tab, lines
 from arriero.core.permits import Permits
 from arriero.core.shares import Claimant, Share, Sharing
 from arriero.core.window import Window
@@ -34,10 +34,11 @@ _MONTH_CHARS = len("YYYY-MM")
 class Limiter:
     """The meters of all subjects that were met and have limits."""
 
-    __slots__ = ("_meters", "sharing")
+    __slots__ = ("_meters", "sharing", "tabs")
 
     def __init__(self) -> None:
         self._meters: dict[tuple[str, str], Meter] = {}
+        self.tabs: dict[str, Tab] = {}  # of keys that alone limited a request, by their id
         self.sharing: Sharing | None = None  # where there are several gateways
 
     def subjects(self, key: Key, alias: str, of_model: Limits | None) -> tuple[Subject, ...]:
@@ -50,6 +51,8 @@ class Limiter:
             found.append(self._subject(f"this key with `{alias}`", own, (key.id, alias)))
         if of_model is not None:
             found.append(self._subject(f"the model `{alias}`", of_model, ("", alias)))
+        if len(found) == 1 and key.limits is not None:
+            self.tabs[key.id] = found[0].meter.tab
         return tuple(found)
 
     def _subject(self, name: str, limits: Limits, place: tuple[str, str]) -> Subject:
@@ -64,16 +67,6 @@ class Limiter:
         """Return the meter of who was not met before, by key and alias ("": any)."""
         del place  # meters of one process are told apart by who holds them
         return Meter()
-
-    def at_once(self, key: Key, of_model: Limits | None, tokens: int, now_s: float) -> Taken | None:
-        """Let a request in that only its key limits, if its tab is open; it is under way then.
-
-        Nobody may be waiting.
-        """
-        if of_model is not None or key.per_model:
-            return None
-        meter = self._meters.get((key.id, ""))
-        return None if meter is None else meter.tab.take(key.limits, tokens, int(now_s))
 
     def admit(
         self, subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: float
@@ -94,7 +87,13 @@ class Limiter:
             if meter.is_idle(now_s) and (
                 self.sharing is None or _forget_shares(self.sharing, meter)
             ):
-                del self._meters[place]
+                self.forget(place)
+
+    def forget(self, place: tuple[str, str]) -> None:
+        """Have no meter for a key and alias any more."""
+        del self._meters[place]
+        if not place[1]:
+            self.tabs.pop(place[0], None)
 
     def claims_afresh(self, now_s: float) -> list[tuple[Claimant, msgspec.Struct]]:
         """Return what tells everything that was used here in the last minute, and is running."""

@@ -199,23 +199,23 @@ class Tab:
             or limits is not self.limits
         ):
             return None
-        self.requests_left -= 1
-        self.tokens_left -= tokens
+        self.requests_left = requests_left = self.requests_left - 1
+        self.tokens_left = left = self.tokens_left - tokens
         meter.running += 1
-        return Taken(self, second, meter.day, tokens)
+        both = self._template
+        told = self.headers() if both is None else both % (requests_left, left + self._headroom)
+        return Taken(self, second, meter.day, tokens, told)
 
     def headers(self) -> bytes:
         """Return OpenAI's `x-ratelimit-*` lines, of what was taken last."""
-        lines, left = self._template, self.tokens_left + self._headroom
-        if lines is not None:
-            return lines % (self.requests_left, left)
+        left, of_minute = self.requests_left, self.tokens_left + self._headroom
+        if self._template is not None:
+            return self._template % (left, of_minute)
         limits = self.limits
         assert limits is not None, "something was taken"
         if limits.requests_per_minute is not None:
-            left = self.requests_left
-        elif limits.tokens_per_minute is None:
-            return b""
-        return template(limits) % left
+            return template(limits) % left
+        return template(limits) % of_minute if limits.tokens_per_minute is not None else b""
 
     def book(self) -> None:
         """Write down what was taken, and let nothing be taken any more."""
@@ -234,6 +234,7 @@ class Taken(msgspec.Struct, eq=False):
     second: int
     day: str
     tokens: int
+    headers: bytes  # OpenAI's `x-ratelimit-*` lines
     settled: bool = False
 
     @property

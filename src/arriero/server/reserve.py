@@ -22,15 +22,15 @@ def reserve(
     That is the other gateways' answer, or that enough of the others have ended. Raises RateLimited,
     BudgetExceeded; waiting does, too, and QueueTimeout. The exchange settles it, however it ends.
     """
-    gateway = exchange.gateway
-    alias = tries.alias
+    gateway, alias = exchange.gateway, tries.alias
     clock, limiter, of_model = gateway.clock, gateway.limiter, alias.settings.limits
     now_s = clock.now_s()
-    if not gateway.holds.waiting:
-        taken = limiter.at_once(key, of_model, tokens, now_s)
+    if of_model is None and not key.per_model and not gateway.holds.waiting:
+        tab = limiter.tabs.get(key.id)
+        taken = None if tab is None else tab.take(key.limits, tokens, int(now_s))
         if taken is not None:
             exchange.reservation = taken
-            exchange.extra_head += taken.tab.headers()
+            exchange.extra_head += taken.headers
             return None
     subjects = limiter.subjects(key, alias.name, of_model)
     if gateway.peers is not None and lacking(subjects, tokens, now_s, clock.unix_s()):
