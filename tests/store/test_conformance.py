@@ -1,6 +1,6 @@
 """What any store must do, whichever database it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Thread
 
 import msgspec
@@ -19,6 +19,7 @@ from arriero.store.port import (
     UsageQuery,
     UsageRow,
 )
+from arriero.store.usage import batches
 
 NOON = 1_800_000_000.0  # 2027-01-15, 08:00 UTC
 FULL = Key(
@@ -68,6 +69,10 @@ def row(number: int = 0, **more: object) -> UsageRow:
         0.5, 0.25, 1.5,
     )  # fmt: skip
     return msgspec.structs.replace(plain, **more)
+
+
+def add(store: Store, rows: Sequence[UsageRow]) -> None:
+    store.add_usage(list(batches(rows)))
 
 
 # -- pepper
@@ -258,8 +263,8 @@ def test_the_audit_tells_the_newest_first(store: Store) -> None:
 
 
 def test_usage_is_added_up_by_day(store: Store) -> None:
-    store.add_usage([row(1), row(2, outcome="backend_error", completion_tokens=0)])
-    store.add_usage([row(3), row(4, at_unix_s=NOON + 86_400), row(5, user="ann")])
+    add(store, [row(1), row(2, outcome="backend_error", completion_tokens=0)])
+    add(store, [row(3), row(4, at_unix_s=NOON + 86_400), row(5, user="ann")])
     assert store.usage_days(UsageQuery()) == [
         UsageDay("2027-01-15", "key-1", "", "llama", "a", 3, 1, 30, 9, 40),
         UsageDay("2027-01-15", "key-1", "ann", "llama", "a", 1, 0, 10, 3, 20),
@@ -285,13 +290,14 @@ def test_usage_is_added_up_by_day(store: Store) -> None:
 def test_usage_is_narrowed_alike_by_request_and_by_day(
     store: Store, query: UsageQuery, found: set[str]
 ) -> None:
-    store.add_usage(
+    add(
+        store,
         [
             row(1),
             row(2, key_id="key-2", backend="b"),
             row(3, user="ann", at_unix_s=NOON + 86_400),
             row(4, alias="phi"),
-        ]
+        ],
     )
     assert {one.request_id for one in store.usage_requests(query)} == found
     assert sum(day.requests for day in store.usage_days(query)) == len(found)
@@ -299,7 +305,7 @@ def test_usage_is_narrowed_alike_by_request_and_by_day(
 
 def test_a_request_comes_back_as_it_was(store: Store) -> None:
     odd = row(1, alias="%s :x 'ü'", first_token_s=-1.0, prompt_tokens=2**40)
-    store.add_usage([odd])
+    add(store, [odd])
     (found,) = store.usage_requests(UsageQuery())
     assert found == msgspec.structs.replace(odd, seq=found.seq)
     assert store.usage_requests(UsageQuery(alias=odd.alias)) == [found]
@@ -308,7 +314,7 @@ def test_a_request_comes_back_as_it_was(store: Store) -> None:
 
 
 def test_a_list_of_requests_goes_on_where_it_ended(store: Store) -> None:
-    store.add_usage([row(number) for number in range(5)])
+    add(store, [row(number) for number in range(5)])
     pages = []
     before = 0
     while page := store.usage_requests(UsageQuery(rows_max=2, before_seq=before)):
@@ -323,7 +329,7 @@ def test_a_list_of_requests_is_in_the_order_of_writing(store: Store, rows_max: i
     batches = [1] * 20 + [500, 2, 501]
     written = 0
     for batch in batches:
-        store.add_usage([row(written + number) for number in range(batch)])
+        add(store, [row(written + number) for number in range(batch)])
         written += batch
     found: list[UsageRow] = []
     before = 0
@@ -337,17 +343,17 @@ def test_a_list_of_requests_is_in_the_order_of_writing(store: Store, rows_max: i
 
 
 def test_numbers_of_requests_never_come_again(store: Store) -> None:
-    store.add_usage([row(1)])
+    add(store, [row(1)])
     (first,) = store.usage_requests(UsageQuery())
     assert store.prune(NOON + 1) == 1
-    store.add_usage([row(2)])
+    add(store, [row(2)])
     assert store.usage_requests(UsageQuery())[0].seq > first.seq
 
 
 def test_requests_are_looked_for_in_all_pages(store: Store) -> None:
-    store.add_usage([row(0, key_id="key-rare")])
+    add(store, [row(0, key_id="key-rare")])
     for number in range(1, 40):
-        store.add_usage([row(number)])
+        add(store, [row(number)])
     rare = store.usage_requests(UsageQuery(key_id="key-rare"))
     assert [one.request_id for one in rare] == ["r0"]
     assert store.usage_requests(UsageQuery(key_id="key-none")) == []
@@ -365,8 +371,8 @@ def test_requests_are_looked_for_in_all_pages(store: Store) -> None:
 def test_usage_is_added_up_by_what_is_asked_for(
     store: Store, group_by: tuple[UsageField, ...], sums: list[tuple[str, str, str, int]]
 ) -> None:
-    store.add_usage(
-        [row(1), row(2), row(3, user="ann"), row(4, key_id="key-2", at_unix_s=NOON + 86_400)]
+    add(
+        store, [row(1), row(2), row(3, user="ann"), row(4, key_id="key-2", at_unix_s=NOON + 86_400)]
     )
     found = store.usage_days(UsageQuery(group_by=group_by))
     assert [(day.day, day.key_id, day.user, day.requests) for day in found] == sums
@@ -375,8 +381,8 @@ def test_usage_is_added_up_by_what_is_asked_for(
 
 
 def test_pruning_keeps_the_days(store: Store) -> None:
-    store.add_usage([row(1), row(2)])
-    store.add_usage([row(3, at_unix_s=NOON + 10)])
+    add(store, [row(1), row(2)])
+    add(store, [row(3, at_unix_s=NOON + 10)])
     assert store.prune(NOON) == 0
     assert store.prune(NOON + 5) == 2
     assert [one.request_id for one in store.usage_requests(UsageQuery())] == ["r3"]
@@ -384,7 +390,7 @@ def test_pruning_keeps_the_days(store: Store) -> None:
 
 
 def test_what_was_written_together_is_forgotten_together(store: Store) -> None:
-    store.add_usage([row(1), row(2, at_unix_s=NOON + 10)])
+    add(store, [row(1), row(2, at_unix_s=NOON + 10)])
     assert store.prune(NOON + 5) == 0
     assert len(store.usage_requests(UsageQuery())) == 2
     assert store.prune(NOON + 11) == 2
@@ -394,10 +400,10 @@ def test_what_was_written_together_is_forgotten_together(store: Store) -> None:
 def test_usage_is_written_whole_or_not_at_all(store: Store) -> None:
     broken = row(2, prompt_tokens=2**63)  # a page can hold that, the sum of a day cannot
     with pytest.raises(Exception, match=r"."):
-        store.add_usage([row(1), broken])
+        add(store, [row(1), broken])
     assert store.usage_requests(UsageQuery()) == []
     assert store.usage_days(UsageQuery()) == []
-    store.add_usage([row(1)])
+    add(store, [row(1)])
     assert len(store.usage_requests(UsageQuery())) == 1
 
 
@@ -425,7 +431,7 @@ def test_days_are_the_sums_of_their_requests(store: Store, batches: list[list[Us
     failures = sum(day.failures for day in before)
     requests = sum(day.requests for day in before)
     for batch in batches:
-        store.add_usage(batch)
+        add(store, batch)
     after = store.usage_days(UsageQuery())
     assert sum(day.requests for day in after) - requests == len(sent)
     assert sum(day.prompt_tokens for day in after) - prompt == sum(

@@ -20,14 +20,14 @@ CRASHES = int(os.environ.get("ARRIERO_CRASHES", "40"))
 WRITER = """
 import sys
 from arriero.store.opening import open_store
-from tests.store.test_conformance import entry, key, row
+from tests.store.test_conformance import add, entry, key, row
 import msgspec
 store = open_store(sys.argv[1])
 first = int(sys.argv[2])
 for number in range(first, first + 100000):
     one = msgspec.structs.replace(key(1), id=f"key-{number}", digest=number.to_bytes(32, "big"))
     store.put_key(one, entry(one))
-    store.add_usage([row(number)])
+    add(store, [row(number)])
     print(number, flush=True)
 """
 

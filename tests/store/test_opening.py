@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.script import ScriptDirectory
 from tests.store.postgresql import Postgresql
-from tests.store.test_conformance import FULL, NOON, put, row
+from tests.store.test_conformance import FULL, NOON, add, put, row
 
 from arriero.store.migrate import alembic_config, engine_for, migrate
 from arriero.store.opening import SCHEMA, open_store
@@ -131,7 +131,7 @@ def test_single_requests_of_the_first_schema_are_carried_over_and_back(bare: str
     assert len({one.seq for one in found}) == len(found)
     assert len(store.usage_requests(UsageQuery(key_id="key-2"))) == 400
     assert [day.requests for day in store.usage_days(UsageQuery())] == [7], "as they were"
-    store.add_usage([row(2000), row(2001)])
+    add(store, [row(2000), row(2001)])
     assert [one.request_id for one in store.usage_requests(UsageQuery(rows_max=3))] == [
         "r2001",
         "r2000",

@@ -25,15 +25,17 @@ from arriero.store.port import (
     Changes,
     Store,
     StoreError,
+    UsageBatch,
     UsageDay,
     UsageQuery,
     UsageRow,
 )
 from arriero.store.thread import StoreThread
+from arriero.store.usage import batches
 
 INTERVAL_S = 0.5  # between two looks: a key that another gateway revokes stops within a second
-PENDING_MAX = 200_000  # requests to be written; about 60 MB while the store is away
-BATCH_MAX = 2_000  # requests written at once
+PENDING_MAX = 200_000  # requests to be written; about 40 MB while the store is away
+WRITTEN_MAX = 2_000  # requests at once
 USAGE_ROWS_MAX = 1_000_000  # of a month, read at the start
 PEPPER_BYTES = 32
 STORE_FILE = "arriero.db"  # in the state directory
@@ -52,7 +54,7 @@ class Keeper:
         self._thread = thread
         self._clock = clock
         self._seq = seq  # of the last change of a key that the ring has seen
-        self._pending: deque[Sequence[Record]] = deque()
+        self._pending: deque[UsageBatch] = deque()
         self._pending_count = 0
         self._pruned_s = -PRUNE_INTERVAL_S
         self.ring = ring
@@ -162,12 +164,13 @@ class Keeper:
     # -- while it runs
 
     def take(self, settled: Sequence[Record]) -> None:
-        """Note settled requests, to be written soon; they must not be changed afterwards."""
+        """Note settled requests, to be written soon."""
+        rows = usage_rows(settled)
         if self._pending_count >= PENDING_MAX:
-            self.dropped += len(settled)
+            self.dropped += len(rows)
             return
-        self._pending.append(settled)
-        self._pending_count += len(settled)
+        self._pending.extend(batches(rows))
+        self._pending_count += len(rows)
 
     async def run(self, usage_days: Callable[[], int]) -> None:
         """Follow and write until cancelled; `usage_days` is how long single requests are kept."""
@@ -193,16 +196,16 @@ class Keeper:
 
     async def _write_usage(self) -> None:
         while self._pending:
-            batch: list[Record] = []
-            taken: list[Sequence[Record]] = []
-            while self._pending and len(batch) < BATCH_MAX:
+            taken: list[UsageBatch] = []
+            count = 0
+            while self._pending and count < WRITTEN_MAX:
                 taken.append(self._pending.popleft())
-                batch += taken[-1]
+                count += taken[-1].requests
             with ExitStack() as undo:  # also when cancelled: it may not have been written
                 undo.callback(self._pending.extendleft, reversed(taken))
-                await self._thread.call(_writing(batch))
+                await self._thread.call(_writing(taken))
                 undo.pop_all()
-            self._pending_count -= len(batch)
+            self._pending_count -= count
 
     async def _prune(self, usage_days: int) -> None:
         now_s = self._clock.now_s()
@@ -248,8 +251,8 @@ def _sums(days: Sequence[UsageDay], today: str) -> list[tuple[str, str, int, int
     return [(*place, *both) for place, both in sums.items()]
 
 
-def _writing(batch: Sequence[Record]) -> Callable[[Store], None]:
-    return lambda store: store.add_usage(usage_rows(batch))
+def _writing(taken: Sequence[UsageBatch]) -> Callable[[Store], None]:
+    return lambda store: store.add_usage(taken)
 
 
 def usage_rows(records: Sequence[Record]) -> list[UsageRow]:

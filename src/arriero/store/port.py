@@ -70,6 +70,24 @@ class UsageRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
     seq: int = 0  # given by the store when it is read, in the order of writing
 
 
+# The number of a day since 1970 (UTC), key, user, alias, backend.
+UsagePlace = tuple[float, str, str, str, str]
+
+
+class UsageBatch(msgspec.Struct, frozen=True):
+    """Requests that were settled together, ready to be written (`store.usage.batches`).
+
+    Until they are written, some thousands of objects would fill the processor's caches, and each
+    request would be given memory that is in none of them.
+    """
+
+    rows: bytes  # elements of a JSON array, which has at most one page of them
+    requests: int
+    first_at: float
+    last_at: float
+    sums: dict[UsagePlace, list[int]]  # in the order of `store.usage.SUMS`
+
+
 class UsageDay(msgspec.Struct, frozen=True, gc=False):
     """Usage of one day (UTC), added up; a field that was not grouped by is empty."""
 
@@ -153,7 +171,7 @@ class Store(Protocol):
         """Return audit entries, the newest first."""
         ...
 
-    def add_usage(self, rows: Sequence[UsageRow]) -> None:
+    def add_usage(self, batches: Sequence[UsageBatch]) -> None:
         """Write requests and add them to their days, all or nothing."""
         ...
 

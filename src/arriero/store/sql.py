@@ -19,6 +19,7 @@ from arriero.store.port import (
     AuditEntry,
     Changes,
     KeyUnreadable,
+    UsageBatch,
     UsageDay,
     UsageField,
     UsageQuery,
@@ -228,9 +229,9 @@ class SqlStore:
 
     # -- usage
 
-    def add_usage(self, rows: Sequence[UsageRow]) -> None:
+    def add_usage(self, batches: Sequence[UsageBatch]) -> None:
         """Write requests and add them to their days, all or nothing."""
-        pages, days = list(usage.pages(rows)), usage.days(rows)
+        pages, days = list(usage.pages(batches)), usage.days(batches)
         with self._database.transaction():
             self._database.run_many(_ADD_PAGE, pages)
             self._database.run_many(_ADD_DAY, days)
