@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arriero.app import tally as module
 from arriero.app.tally import RING_ROWS, ROWS_MAX, SharedTally, make_memory
 from arriero.app.turns import PROMISE_MS
 from arriero.config.settings import Backend, Model, Route, Routing
@@ -66,43 +67,55 @@ def test_a_name_has_the_same_row_everywhere(shared: Shared) -> None:
 def test_a_slot_is_given_once(shared: Shared) -> None:
     one, other = shared.tallies
     row, group = one.row("station"), one.row("group")
-    assert one.claim(row, 1)
-    assert not other.claim(row, 1)
+    assert one.claim(row, 1, 0)
+    assert not other.claim(row, 1, 0)
     assert other.foreign(row) == 1
     assert not one.vacate(row, group)
-    assert other.claim(row, 1)
+    assert other.claim(row, 1, 0)
     assert not one.may_claim(row, 1)
     assert one.may_claim(row, 2)
+
+
+@pytest.mark.parametrize("seen", [0, 4, 9])
+def test_no_more_slots_are_given_than_there_are(shared: Shared, seen: int) -> None:
+    """Whatever a worker has seen of the others."""
+    one, other = shared.tallies
+    row, group = one.row("station"), one.row("group")
+    claims = [tally.claim(row, 9, seen) for _ in range(6) for tally in (one, other)]
+    assert claims == [True] * 9 + [False] * 3
+    assert (one.foreign(row), other.foreign(row)) == (4, 5)
+    one.vacate(row, group)
+    assert [other.claim(row, 9, seen), one.claim(row, 9, seen)] == [True, False]
 
 
 def test_without_limit_nobody_is_refused(shared: Shared) -> None:
     one, other = shared.tallies
     row = one.row("station")
-    assert all(tally.claim(row, UNLIMITED) for tally in (one, other, one))
+    assert all(tally.claim(row, UNLIMITED, 0) for tally in (one, other, one))
     assert (one.foreign(row), other.foreign(row)) == (1, 2)
 
 
 def test_a_free_slot_goes_to_who_waits(shared: Shared) -> None:
     one, other = shared.tallies
     row, group = one.row("station"), one.row("group")
-    assert one.claim(row, 1)
+    assert one.claim(row, 1, 0)
     other.want(group, 0)
     assert one.vacate(row, group)
     assert shared.rung(1)
-    assert not one.claim(row, 1)
-    assert other.claim(row, 1)
+    assert not one.claim(row, 1, 0)
+    assert other.claim(row, 1, 0)
 
 
 def test_who_does_not_come_loses_the_slot(shared: Shared) -> None:
     one, other = shared.tallies
     row, group = one.row("station"), one.row("group")
-    one.claim(row, 1)
+    one.claim(row, 1, 0)
     other.want(group, 0)
     one.vacate(row, group)
     shared.clock.ms += PROMISE_MS - 1
-    assert not one.claim(row, 1)
+    assert not one.claim(row, 1, 0)
     shared.clock.ms += 1
-    assert one.claim(row, 1)
+    assert one.claim(row, 1, 0)
 
 
 def test_those_who_wait_take_turns(shared: Shared) -> None:
@@ -112,11 +125,11 @@ def test_those_who_wait_take_turns(shared: Shared) -> None:
         shared.clock.ms += 1
     turns = []
     holder = shared.tallies[0]
-    holder.claim(row, 1)
+    holder.claim(row, 1, 0)
     for _ in range(6):
         shared.clock.ms += 1
         holder.vacate(row, group)
-        [holder] = [tally for tally in shared.tallies if tally.claim(row, 1)]
+        [holder] = [tally for tally in shared.tallies if tally.claim(row, 1, 0)]
         turns.append(shared.tallies.index(holder))
         holder.want(group, 1)
     assert turns == [0, 1, 0, 1, 0, 1]
@@ -128,23 +141,23 @@ def test_the_more_urgent_goes_first(shared: Shared) -> None:
     one.want(group, 2)
     shared.clock.ms += 50
     other.want(group, 1)
-    one.claim(row, 1)
+    one.claim(row, 1, 0)
     assert one.vacate(row, group)
     other.want(group, None)
-    assert other.claim(row, 1)
+    assert other.claim(row, 1, 0)
     assert not other.vacate(row, group) or shared.rung(0)
-    assert one.claim(row, 1)
+    assert one.claim(row, 1, 0)
 
 
 def test_the_dead_count_nothing(shared: Shared) -> None:
     one, other = shared.tallies
     row, group = one.row("station"), one.row("group")
-    other.claim(row, 1)
+    other.claim(row, 1, 0)
     other.want(group, 0)
     SharedTally(shared.memory, -1, shared.bells, shared.clock).forget(1)
     assert shared.rung(0)
     assert one.foreign(row) == 0
-    assert one.claim(row, 1)
+    assert one.claim(row, 1, 0)
     assert not one.vacate(row, group)  # nobody waits any more
 
 
@@ -163,10 +176,19 @@ def test_who_is_killed_with_the_lock_does_not_keep_it(shared: Shared) -> None:
     os.waitpid(pid, 0)
     os.close(ours)
     os.close(theirs)
-    assert shared.tallies[0].claim(row, 1)
+    assert shared.tallies[0].claim(row, 1, 0)
 
 
-def test_news_are_told_once_and_none_is_lost(shared: Shared) -> None:
+def test_of_few_rows_all_are_looked_at(shared: Shared) -> None:
+    one, other = shared.tallies
+    rows = [one.row(str(at)) for at in range(3)]
+    assert list(other.news()) == rows
+
+
+def test_news_are_told_once_and_none_is_lost(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FEW_ROWS", 0)
     one, other = shared.tallies
     rows = [one.row(str(at)) for at in range(3)]
     for row in rows[:2]:

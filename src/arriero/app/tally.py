@@ -1,8 +1,9 @@
 """What the workers of one gateway count together, in memory that all of them have mapped.
 
-Who has how many requests where, and whose turn it is, is `app.turns`. News go through a ring for
-each worker: the rows that it changed, and how many there were so far. A reader that was lapped
-looks at everything.
+Who has how many requests where, and whose turn it is, is `app.turns`. While there are few rows, who
+wants to know the news looks at all of them. Of many, the news go through a ring for each
+worker: the rows that it changed, and how many there were so far. A reader that was lapped looks at
+everything.
 """
 
 import mmap
@@ -18,6 +19,7 @@ from arriero.core.tally import TallyFull
 
 ROWS_MAX: Final = 16_384
 RING_ROWS: Final = 4_096
+FEW_ROWS: Final = 64  # to look at them costs less than to tell each other what changed
 _NAME_BYTES: Final = 16
 
 _TURNS: Final = 0
@@ -87,32 +89,26 @@ class SharedTally:
     # These are on the way of each request, where a call costs more than what it does: the
     # processor has forgotten the code since the last one. So they are written in one piece each.
 
-    def claim(self, row: int, slots: int) -> bool:
+    def claim(self, row: int, slots: int, seen: int) -> bool:
         """Count one more request if a slot is free and promised to nobody else.
 
-        Without the lock, if far more are free than there are workers: counted first and looked at
-        afterwards. Of those who do so at the same time one at least sees the others, but for one
-        request of each that may be on its way through a processor's store buffer; so that many
-        have to be left over.
+        Without the lock, if far more are free than there are workers, as far as the caller has
+        `seen`: counted first and looked at afterwards. Of those who do so at the same time one at
+        least sees the others, but for one request of each that may be on its way through a
+        processor's store buffer; so that many have to be left over.
         """
         turns = self._turns
-        own, others, most = turns.own, turns.others, slots - turns.spare
-        taken = mine = own[row]
-        for column in others:
-            taken += column[row]
-        plenty = taken + turns.spare <= most
-        if plenty:
-            own[row] = taken = mine + 1
-            for column in others:
+        own, most = turns.own, slots - turns.spare
+        if seen < most:
+            own[row] = taken = own[row] + 1
+            for column in turns.others:
                 taken += column[row]
-            if taken > most:
-                own[row], plenty = mine, False
-        if not plenty and not self._claim_last(row, slots):
-            return False
-        head = self._head
-        self._ring[head % RING_ROWS] = row
-        self._heads[self._index] = self._head = head + 1
-        return True
+            if taken <= most:
+                if self._rows_used[0] > FEW_ROWS:
+                    self._tell(row)
+                return True
+            own[row] -= 1
+        return self._claim_last(row, slots)
 
     def vacate(self, row: int, group_row: int) -> bool:
         """Count one less; True: the slot was promised to another worker, which has been told.
@@ -121,9 +117,8 @@ class SharedTally:
         """
         turns = self._turns
         turns.own[row] -= 1
-        head = self._head
-        self._ring[head % RING_ROWS] = row
-        self._heads[self._index] = self._head = head + 1
+        if self._rows_used[0] > FEW_ROWS:
+            self._tell(row)
         for column in turns.wanted:
             if column[group_row]:
                 return self._promise(row, group_row)
@@ -134,6 +129,7 @@ class SharedTally:
             if not self._turns.may_take(row, slots):
                 return False
             self._turns.take(row)
+        self._tell(row)
         return True
 
     def _promise(self, row: int, group_row: int) -> bool:
@@ -166,6 +162,8 @@ class SharedTally:
 
     def news(self) -> Iterable[int]:
         """Return the rows that other workers changed since the last call."""
+        if self._rows_used[0] <= FEW_ROWS:
+            return range(self._rows_used[0])
         changed: set[int] = set()
         for at in self._others:
             head, seen = self._heads[at], self._seen[at]

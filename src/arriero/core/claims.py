@@ -9,16 +9,16 @@ from arriero.core.group import Group
 
 S_contra = TypeVar("S_contra", contravariant=True)
 
+LOOK_INTERVAL_S = 0.002  # within that a host does not become a busy one
+
 
 class Claims(Protocol[S_contra]):
     """What a gateway of several workers asks besides: see `core.tally`."""
 
+    looked_s: float  # when it last caught up, as far as its caller told
+
     def claim(self, station: S_contra) -> bool:
         """Have a slot, for a lease that is taken at once; if not, the station is closed for now."""
-        ...
-
-    def has_just_looked(self, now_s: float) -> bool:
-        """Say whether the last look was within two milliseconds; if not, the caller looks now."""
         ...
 
     def catch_up(self) -> None:

@@ -20,8 +20,6 @@ from typing import Protocol
 
 from arriero.core.roster import Group, Host, Roster, Station
 
-LOOK_INTERVAL_S = 0.002  # within that a host does not become a busy one
-
 
 class Tally(Protocol):
     """What the workers count together. Rows are numbers for names, the same in all workers."""
@@ -30,8 +28,11 @@ class Tally(Protocol):
         """Return the row of a name. Raises TallyFull when there are too many."""
         ...
 
-    def claim(self, row: int, slots: int) -> bool:
-        """Count one more request if a slot is free and promised to nobody else."""
+    def claim(self, row: int, slots: int, seen: int) -> bool:
+        """Count one more request if a slot is free and promised to nobody else.
+
+        `seen` is how many are taken as far as the caller knows, which may be wrong.
+        """
         ...
 
     def count(self, row: int) -> None:
@@ -67,8 +68,8 @@ class SharedRoster(Roster):
     """A roster whose requests are counted over all workers."""
 
     __slots__ = (
-        "_claimed", "_group_rows", "_looked_s", "_refused", "_rows", "_stations", "_tally",
-        "_wanted",
+        "_claimed", "_group_rows", "_refused", "_rows", "_stations", "_tally", "_wanted",
+        "looked_s",
     )  # fmt: skip
 
     def __init__(self, tally: Tally) -> None:
@@ -78,7 +79,7 @@ class SharedRoster(Roster):
         self._rows: dict[Station, int] = {}
         self._stations: dict[int, Station] = {}  # of a row, the one of the latest settings
         self._group_rows: dict[Group, int] = {}
-        self._looked_s = 0.0
+        self.looked_s = 0.0  # when it last caught up, as far as its caller told
         self._claimed: Station | None = None  # its lease is taken within the same turn of the loop
         self._refused: set[Station] = set()  # closed until the tally would let us claim again
         self._wanted: set[Group] = set()  # those for which the others were told that we wait
@@ -99,18 +100,11 @@ class SharedRoster(Roster):
         if self._claimed is not None:
             self._give_back()
         row = self._rows[station]
-        if self._tally.claim(row, station.slots):
+        if self._tally.claim(row, station.slots, station.running):
             self._claimed = station
             return True
         self._see(station, row)
         self._close(station)
-        return False
-
-    def has_just_looked(self, now_s: float) -> bool:
-        """Say whether the last look was within two milliseconds; if not, the caller looks now."""
-        if now_s - self._looked_s < LOOK_INTERVAL_S:
-            return True
-        self._looked_s = now_s
         return False
 
     def catch_up(self) -> None:

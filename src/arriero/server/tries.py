@@ -8,6 +8,7 @@ from arriero.base.errors import GatewayError, NoBackend, QueueFull, UnknownModel
 from arriero.core.ask import Ask, ask_for
 from arriero.core.attempts import BUSY_RETRY_AFTER_S, RULES, End, Next, more_telling
 from arriero.core.catalog import retry_after_s
+from arriero.core.claims import LOOK_INTERVAL_S
 from arriero.core.fairness import Charge
 from arriero.core.fleet import Alias, Target
 from arriero.core.learning import Sent, answered, sent
@@ -63,12 +64,13 @@ class Tries(msgspec.Struct, eq=False):
         shared = self._exchange.runtime.fleet.roster.shared
         if shared is None:
             return self._choose()
-        before = self.tried
-        if shared.has_just_looked(self._exchange.started_s):
+        before, now_s = self.tried, self._exchange.started_s
+        if now_s - shared.looked_s < LOOK_INTERVAL_S:
             target = self._choose()
             if target is not None and shared.claim(target.station):
                 return target
             self.tried = before
+        shared.looked_s = now_s
         shared.catch_up()
         for _ in self.alias.targets:
             target = self._choose()
