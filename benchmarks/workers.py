@@ -7,10 +7,10 @@ Told is therefore what the gateway could do with the cores for itself:
 
     capacity = cores / processor time per request of all its processes
 
-with everything free to run on all cores, so that what workers cost each other by writing to the same
-memory from different cores is in it. The same is measured with the gateways on one core, which they
-saturate or share, and the load on the other: there, a second process also costs the changes from
-one to the other, as two gateways that share nothing show.
+with everything free to run on all cores, so that what workers cost each other by writing to the
+same memory from different cores is in it. The same is measured with the gateways on one core, which
+they saturate or share, and the load on the other: there, a second process also costs the changes
+from one to the other, as two gateways that share nothing show.
 """
 
 import argparse

@@ -10,7 +10,7 @@ NAMES = ("one process", "2 workers", "2 gateways")
 def found(*ratios: float) -> dict[str, object]:
     rows = {name: {"cpu_us": 50.0, "per_s": 1000.0} for name in NAMES}
     middle = sorted(ratios)[len(ratios) // 2]
-    return {"table": {"one core": rows}, "ratios": list(ratios), "ratio": middle}
+    return {"table": {workers.ALL: rows}, "ratios": {workers.ALL: list(ratios)}, "ratio": middle}
 
 
 def test_capacity_is_cores_by_processor_time() -> None:
