@@ -213,6 +213,8 @@ async def test_a_gateway_that_stops_ends_its_loads() -> None:
     async with sim(load_s=60) as host, serving(settings(host, timeouts=PATIENT)) as running:
         async with asking(running.port, body_of()):
             await loading(running)
+        asked = host.stats.endpoints
+        await eventually(lambda: asked["POST /api/generate"], "the load at the host")
         running.service.stop()
         await running.ended()
         await eventually(lambda: host.stats.of(MODEL).loads_aborted == 1, "the host was told")
