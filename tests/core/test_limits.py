@@ -1,5 +1,7 @@
 """Limits hold in every span of their length, and whatever was reserved is given back."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -304,8 +306,8 @@ def test_by_a_tab_and_in_general_the_same_is_let_in(
 def let_in(
     limiter: Limiter, key: Key, tokens: int, at: tuple[float, float], *, by_tab: bool
 ) -> Reservation | Taken | str:
-    tab = limiter.tabs.get(key.id) if by_tab else None
-    taken = tab.take(key.limits, tokens, int(at[0])) if tab is not None else None
+    meter = limiter.own_meter(key) if by_tab else None
+    taken = None if meter is None else meter.tab.take(tokens, at[0])
     if taken is not None:
         assert taken.headers == taken.tab.headers()
         return taken
@@ -353,15 +355,38 @@ def test_all_but_the_first_of_a_second_are_taken_by_the_tab() -> None:
     assert sums(limiter) == [([(7, 5)], [(7, 13)], 13, 13, 0)]
 
 
-def test_whoever_is_forgotten_has_no_tab() -> None:
+def test_a_key_whose_limits_changed_is_held_to_the_new_ones_at_once() -> None:
+    limiter, key = Limiter(), msgspec.structs.replace(KEY, limits=Limits(requests_per_minute=5))
+    for _ in range(2):
+        let_in(limiter, key, 1, (7.0, NOON), by_tab=True)
+    key = msgspec.structs.replace(KEY, limits=Limits(requests_per_minute=3))
+    found = [let_in(limiter, key, 1, (7.5, NOON), by_tab=True) for _ in range(2)]
+    assert [type(one) for one in found] == [Reservation, str]
+
+
+@pytest.mark.parametrize(
+    "change", [{"limits": None}, {"per_model": {"m": Limits(requests_per_minute=1)}}]
+)
+def test_no_tab_will_do_for_a_key_without_limits_or_with_some_for_models(
+    change: dict[str, Any],
+) -> None:
+    limiter, key = Limiter(), msgspec.structs.replace(KEY, limits=Limits(requests_per_minute=5))
+    assert limiter.own_meter(key) is None, "not met yet"
+    let_in(limiter, key, 1, (7.0, NOON), by_tab=True)
+    assert limiter.own_meter(key) is not None
+    assert limiter.own_meter(msgspec.structs.replace(key, **change)) is None
+
+
+def test_of_a_meter_that_is_forgotten_nothing_can_be_taken() -> None:
     limiter, key = Limiter(), msgspec.structs.replace(KEY, limits=Limits(requests_per_minute=5))
     found = let_in(limiter, key, 1, (7.0, NOON), by_tab=True)
     assert isinstance(found, Reservation)
     found.settle(0)
-    limiter.prune(30.0)
-    assert (len(limiter.tabs), len(limiter._meters)) == (1, 1)
+    meter = limiter.own_meter(key)
+    assert meter is not None
     limiter.prune(100.0)
-    assert (len(limiter.tabs), len(limiter._meters)) == (0, 0)
+    assert limiter.own_meter(key) is None
+    assert meter.tab.take(1, 100.0) is None
 
 
 def test_an_answer_of_before_leaves_the_tab_open() -> None:

@@ -38,7 +38,7 @@ class Ask(msgspec.Struct, gc=False):
 
 def ask_for(caller: Caller, request: CanonicalRequest, body_bytes: int) -> Ask:
     """Return what the scheduler needs."""
-    if type(request) is Chat and request.text_only:  # the common case, in one step
+    if request.text_only:  # the common case, in one step
         tokens = body_bytes // BYTES_PER_TOKEN + 1
         limit = request.sampling.max_tokens
         output = OUTPUT_TOKENS if limit is None else output_tokens(request)
@@ -50,10 +50,11 @@ def ask_for(caller: Caller, request: CanonicalRequest, body_bytes: int) -> Ask:
 
 def tokens_of(request: CanonicalRequest, body_bytes: int) -> int:
     """Return about how many tokens a request uses, prompt and answer."""
-    if type(request) is Chat and request.text_only:  # the common case, in one step
+    if request.text_only:  # the common case, in one step
         limit = request.sampling.max_tokens
-        output = limit if limit is not None and 0 <= limit <= OUTPUT_TOKENS else OUTPUT_TOKENS
-        return body_bytes // BYTES_PER_TOKEN + 1 + output
+        if limit is None or not 0 <= limit <= OUTPUT_TOKENS:
+            limit = OUTPUT_TOKENS
+        return body_bytes // BYTES_PER_TOKEN + 1 + limit
     return prompt_tokens(request, body_bytes) + output_tokens(request)
 
 

@@ -21,7 +21,7 @@ import msgspec
 from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.config.settings import Limits
 from arriero.core.keys import Key
-from arriero.core.meter import CLOSED, Meter, Reservation, Subject, Tab, lines
+from arriero.core.meter import Meter, Reservation, Subject, lines
 from arriero.core.permits import Permits
 from arriero.core.shares import Claimant, Share, Sharing
 from arriero.core.window import Window
@@ -34,11 +34,10 @@ _MONTH_CHARS = len("YYYY-MM")
 class Limiter:
     """The meters of all subjects that were met and have limits."""
 
-    __slots__ = ("_meters", "sharing", "tabs")
+    __slots__ = ("_meters", "sharing")
 
     def __init__(self) -> None:
         self._meters: dict[tuple[str, str], Meter] = {}
-        self.tabs: dict[str, Tab] = {}  # of keys that alone limited a request, by their id
         self.sharing: Sharing | None = None  # where there are several gateways
 
     def subjects(self, key: Key, alias: str, of_model: Limits | None) -> tuple[Subject, ...]:
@@ -51,9 +50,19 @@ class Limiter:
             found.append(self._subject(f"this key with `{alias}`", own, (key.id, alias)))
         if of_model is not None:
             found.append(self._subject(f"the model `{alias}`", of_model, ("", alias)))
-        if len(found) == 1 and key.limits is not None:
-            self.tabs[key.id] = found[0].meter.tab
         return tuple(found)
+
+    def own_meter(self, key: Key) -> Meter | None:
+        """Return the meter whose tab will do for a key's requests to models without limits.
+
+        None: the key has no limits, or some for single models, or was not met yet.
+        """
+        if key.limits is None or key.per_model:
+            return None
+        meter = self._meters.get((key.id, ""))
+        if meter is not None and meter.tab.limits is not key.limits:
+            meter.tab.book()  # they changed
+        return meter
 
     def _subject(self, name: str, limits: Limits, place: tuple[str, str]) -> Subject:
         meter = self._meters.get(place)
@@ -92,8 +101,6 @@ class Limiter:
     def forget(self, place: tuple[str, str]) -> None:
         """Have no meter for a key and alias any more."""
         del self._meters[place]
-        if not place[1]:
-            self.tabs.pop(place[0], None)
 
     def claims_afresh(self, now_s: float) -> list[tuple[Claimant, msgspec.Struct]]:
         """Return what tells everything that was used here in the last minute, and is running."""
@@ -228,7 +235,7 @@ def headers(reservation: Reservation) -> bytes:
     subjects = reservation.subjects
     if len(subjects) == 1:
         tab = subjects[0].meter.tab
-        if tab.second != CLOSED and tab.tokens_left >= 0:
+        if tab.moment is not None and tab.tokens_left >= 0:
             return tab.headers()  # looking at the windows would close it
     left, limit = _closest((one.limits.requests_per_minute, one.meter.requests) for one in subjects)
     tokens_left, tokens_limit = _closest(

@@ -23,7 +23,6 @@ from arriero.core.shares import Claimant
 from arriero.core.window import WINDOW_S, Window
 
 PLENTY: Final = 1 << 62
-CLOSED: Final = -1
 _MONTH_CHARS = len("YYYY-MM")
 
 
@@ -74,9 +73,9 @@ class Meter:
 
     def settle(self, at_s: float, day: str, more: int) -> None:
         """Count more or less for what was reserved then."""
-        tab = self.tab
-        if tab.second == int(at_s) and day == self.day:
-            tab.tokens_left -= more
+        moment = self.tab.moment
+        if moment is not None and moment.second == int(at_s) and moment.day == day:
+            self.tab.tokens_left -= more
         else:
             self.correct_tokens(at_s, day, more)
 
@@ -116,12 +115,12 @@ class Meter:
 
     def correct_tokens(self, at_s: float, day: str, more: int) -> None:
         """Count more or less for what was reserved then, as far as its periods are not over."""
-        second = self.tab.second
+        moment = self.tab.moment
         self.tokens.correct(at_s, more)
         self.of_day.correct(day, more)
         self.of_month.correct(day[:_MONTH_CHARS], more)
-        if second != CLOSED:
-            self.tab.open(self.tab.subjects, second)
+        if moment is not None:
+            self.tab.open(self.tab.subjects, moment.second)
 
     def has_room(self, most: int) -> bool:
         """Say whether one more may be under way, of `most` at all gateways."""
@@ -148,22 +147,32 @@ class Subject(msgspec.Struct, frozen=True, eq=False):
     meter: Meter
 
 
+class Moment(msgspec.Struct, frozen=True):
+    """A second, in which a tab is open, and its day (YYYY-MM-DD)."""
+
+    second: int
+    day: str
+
+
 class Tab:
     """What may still be taken of a meter in one second; what was taken is not yet written down.
 
-    `second` is CLOSED when nothing may be taken.
+    `moment` is None when nothing may be taken; it is the same object for as long as what was taken
+    goes into the same bucket and the same day.
     """
 
     __slots__ = (
-        "_headroom", "_most", "_requests", "_template", "_tokens",
-        "limits", "meter", "requests_left", "second", "subjects", "tokens_left",
+        "_headroom", "_last", "_most", "_requests", "_template", "_tokens", "_until_s",
+        "limits", "meter", "moment", "requests_left", "subjects", "tokens_left",
     )  # fmt: skip
 
     def __init__(self, meter: Meter) -> None:
         self._requests = self._tokens = self._headroom = self._most = 0
         self._template: bytes | None = None  # of headers, where both limits are told
         self.meter = meter
-        self.second = CLOSED
+        self.moment: Moment | None = None
+        self._last = Moment(-1, "")  # in which it was open
+        self._until_s = 0.0
         self.limits: Limits | None = None
         self.subjects: tuple[Subject, ...] = ()
         self.requests_left = self.tokens_left = 0
@@ -186,25 +195,27 @@ class Tab:
         self._most = PLENTY if limits.concurrent is None else limits.concurrent
         both = limits.requests_per_minute is not None and limits.tokens_per_minute is not None
         self._template = template(limits) if both else None
-        self.limits, self.subjects, self.second = limits, subjects, second
+        if self._last.second != second or self._last.day != meter.day:
+            self._last = Moment(second, meter.day)
+        self.limits, self.subjects, self.moment = limits, subjects, self._last
+        self._until_s = second + 1.0
 
-    def take(self, limits: Limits | None, tokens: int, second: int) -> "Taken | None":
+    def take(self, tokens: int, now_s: float) -> "Taken | None":
         """Let a request in, which is under way then; None: it takes the general way."""
         meter = self.meter
         if (
-            second != self.second
-            or self.tokens_left < tokens
-            or self.requests_left < 1
+            now_s >= self._until_s
+            or (left := self.tokens_left - tokens) < 0
+            or (requests_left := self.requests_left - 1) < 0
             or meter.running >= self._most
-            or limits is not self.limits
         ):
             return None
-        self.requests_left = requests_left = self.requests_left - 1
-        self.tokens_left = left = self.tokens_left - tokens
+        self.requests_left = requests_left
+        self.tokens_left = left
         meter.running += 1
         both = self._template
         told = self.headers() if both is None else both % (requests_left, left + self._headroom)
-        return Taken(self, second, meter.day, tokens, told)
+        return Taken(self, self._last, tokens, told)
 
     def headers(self) -> bytes:
         """Return OpenAI's `x-ratelimit-*` lines, of what was taken last."""
@@ -219,20 +230,19 @@ class Tab:
 
     def book(self) -> None:
         """Write down what was taken, and let nothing be taken any more."""
-        second = self.second
-        if second == CLOSED:
+        moment = self.moment
+        if moment is None:
             return
-        self.second = CLOSED
-        self.meter.requests.add(second, self._requests - self.requests_left)
-        self.meter.add_tokens(second, self._tokens - self.tokens_left)
+        self.moment, self._until_s = None, 0.0
+        self.meter.requests.add(moment.second, self._requests - self.requests_left)
+        self.meter.add_tokens(moment.second, self._tokens - self.tokens_left)
 
 
 class Taken(msgspec.Struct, eq=False):
     """What one request was let in for by a tab; settled once, as a `Reservation`."""
 
     tab: Tab
-    second: int
-    day: str
+    moment: Moment
     tokens: int
     headers: bytes  # OpenAI's `x-ratelimit-*` lines
     settled: bool = False
@@ -249,10 +259,11 @@ class Taken(msgspec.Struct, eq=False):
         tab, more = self.tab, tokens - self.tokens
         meter = tab.meter
         meter.running -= 1
-        if tab.second == self.second and meter.day == self.day:
+        moment = self.moment
+        if tab.moment is moment:
             tab.tokens_left -= more
         else:
-            meter.correct_tokens(self.second, self.day, more)
+            meter.correct_tokens(moment.second, moment.day, more)
 
 
 class Reservation(msgspec.Struct, eq=False):

@@ -7,62 +7,44 @@ Errors are raised and answered by the exchange, which also settles. Nothing is a
 byte of an answer has reached the client; but its rest may be asked for (`resume`).
 """
 
-import msgspec
-
 from arriero.base.errors import GatewayError, Unauthorized
-from arriero.core.access import authenticate, authorise, check_model
+from arriero.core.access import check_model
 from arriero.core.ask import tokens_of
 from arriero.core.attempts import End
 from arriero.core.capabilities import adapt
 from arriero.core.fleet import Alias, Target, take_lease
-from arriero.core.keys import Key
-from arriero.core.principal import Caller, identify
 from arriero.fleet.loader import must_load
+from arriero.server.admitted import admission_of
 from arriero.server.attempt import Attempt, Reader, Waiter
 from arriero.server.batch import Batch, Share
 from arriero.server.exchange import Exchange
-from arriero.server.gateway import Runtime
 from arriero.server.keyapi import ask_key_api
 from arriero.server.length import check_length
 from arriero.server.operations import Operation
 from arriero.server.relay import PassthroughRelay, StreamRelay, WholeReader
 from arriero.server.reserve import reserve
 from arriero.server.resume import Broken, Lost, track, verify
-from arriero.server.routes import Route, View, find_route, no_route
+from arriero.server.routes import View
 from arriero.server.tries import Tries, error_of
 from arriero.server.views import show, unknown_alias
 from arriero.wire.canonical import CanonicalRequest, Chat, Embedding, Usage
 from arriero.wire.dialect import AnswerEncoder, BackendDialect
-from arriero.wire.http import check_head
 from arriero.wire.ollama import OLLAMA
 from arriero.wire.openai_answer import encode_embeddings
 from arriero.wire.openai_backend import OPENAI
 from arriero.wire.openai_passthrough import Passthrough
 
-NOBODY = Caller("")  # who asks for what everybody may see
-NO_KEY = Key(id="", digest=b"")
 BACKEND_DIALECTS: dict[str, BackendDialect] = {"ollama": OLLAMA, "openai": OPENAI}
-
-
-class Admission(msgspec.Struct, frozen=True, eq=False):
-    """What a head alone decides: where its request goes, and in whose name."""
-
-    runtime: Runtime
-    epoch: object  # of the keys
-    route: Route
-    path: str
-    key: Key
-    caller: Caller
 
 
 async def serve(exchange: Exchange) -> None:
     """Answer one request."""
     record = exchange.record
     try:
-        admission = _admission(exchange)
+        admission = admission_of(exchange)
     except Unauthorized as refused:
         await _look_again(exchange, refused)
-        admission = _admission(exchange)
+        admission = admission_of(exchange)
     route, caller, key = admission.route, admission.caller, admission.key
     record.path = admission.path
     record.principal = caller.key
@@ -83,8 +65,8 @@ async def serve(exchange: Exchange) -> None:
         raise unknown_alias(exchange.runtime.fleet, wanted.model)
     _fit(exchange, wanted, alias, len(body))
     tries = Tries(exchange, alias, caller, wanted, len(body))
-    if key.limits or key.per_model or alias.settings.limits:
-        waiting = reserve(exchange, key, tries, tokens_of(wanted, len(body)))
+    if admission.limited or alias.settings.limits:
+        waiting = reserve(exchange, admission, tries, tokens_of(wanted, len(body)))
         if waiting is not None:
             await waiting
     if operation.encoder is not None and wanted.stream:
@@ -103,17 +85,6 @@ async def _look_again(exchange: Exchange, refused: Unauthorized) -> None:
     await exchange
 
 
-def _admission(exchange: Exchange) -> Admission:
-    """Return what the head decides, known already if it came before. Raises ClientError."""
-    seen = exchange.request.seen
-    if seen is None:
-        return _admit(exchange)
-    admission = seen.admitted
-    if not isinstance(admission, Admission) or not _holds(admission, exchange):
-        admission = seen.admitted = _admit(exchange)
-    return admission
-
-
 def _fit(exchange: Exchange, wanted: CanonicalRequest, alias: Alias, body_bytes: int) -> None:
     """Make the request one that its alias can answer, and tell what that cost."""
     exchange.record.alias = alias.name
@@ -123,38 +94,6 @@ def _fit(exchange: Exchange, wanted: CanonicalRequest, alias: Alias, body_bytes:
     if wanted.ignored:
         exchange.tell_ignored(wanted.ignored)
     check_length(wanted, alias, exchange.runtime.fleet.roster, body_bytes)
-
-
-def _holds(admission: Admission, exchange: Exchange) -> bool:
-    """Say whether what was decided about a head is still so: same settings, same keys."""
-    if admission.runtime is not exchange.runtime:
-        return False
-    return admission.epoch is exchange.gateway.ring.epoch
-
-
-def _admit(exchange: Exchange) -> Admission:
-    """Check the head and the key. Raises ClientError."""
-    request, runtime, ring = exchange.request, exchange.runtime, exchange.gateway.ring
-    check_head(request.version, request.headers, request.repeated)
-    route, path = find_route(request)
-    exchange.record.path = path
-    caller, key = NOBODY, NO_KEY
-    if route is None or not (route.view and _is_public(exchange, route)):
-        # Without a key not even the absence of a path is told.
-        key = authenticate(request.headers, runtime.padded_master, runtime.master, ring)
-        exchange.record.principal = key.id
-        caller = identify(request.headers, key, runtime.user_header)
-    if route is None or request.method not in route.methods:
-        raise no_route(route, path, request.method)
-    if key is not NO_KEY:
-        authorise(key, route.operation_name, inner=route.inner)
-    return Admission(runtime, ring.epoch, route, path, key, caller)
-
-
-def _is_public(exchange: Exchange, route: Route) -> bool:
-    return route.public or (
-        route.view is View.METRICS and exchange.runtime.config.access.metrics_public
-    )
 
 
 # -- one backend after the other, until one answers or nobody is left to ask

@@ -5,34 +5,43 @@ from typing import Any
 
 from arriero.base.errors import BudgetExceeded, RateLimited
 from arriero.core.ask import Ask
-from arriero.core.keys import Key
 from arriero.core.limits import headers, lacking
 from arriero.core.meter import Reservation, Subject
 from arriero.peers.link import Link
+from arriero.server.admitted import Admission
 from arriero.server.exchange import Exchange
 from arriero.server.holds import Held
 from arriero.server.tries import Tries
 
 
 def reserve(
-    exchange: Exchange, key: Key, tries: Tries, tokens: int
+    exchange: Exchange, admission: Admission, tries: Tries, tokens: int
 ) -> Coroutine[Any, Any, None] | None:
     """Let a request of about so many tokens in, and return what to wait for: mostly nothing.
 
     That is the other gateways' answer, or that enough of the others have ended. Raises RateLimited,
     BudgetExceeded; waiting does, too, and QueueTimeout. The exchange settles it, however it ends.
     """
-    gateway, alias = exchange.gateway, tries.alias
-    clock, limiter, of_model = gateway.clock, gateway.limiter, alias.settings.limits
-    now_s = clock.now_s()
-    if of_model is None and not key.per_model and not gateway.holds.waiting:
-        tab = limiter.tabs.get(key.id)
-        taken = None if tab is None else tab.take(key.limits, tokens, int(now_s))
+    gateway, meter, of_model = exchange.gateway, admission.meter, tries.alias.settings.limits
+    if meter is not None and of_model is None and not gateway.holds.waiting:
+        # A request counts from when it came, which is now, unless its body was slow.
+        taken = meter.tab.take(tokens, exchange.started_s)
         if taken is not None:
             exchange.reservation = taken
             exchange.extra_head += taken.headers
             return None
-    subjects = limiter.subjects(key, alias.name, of_model)
+    return _reserve(exchange, admission, tries, tokens)
+
+
+def _reserve(
+    exchange: Exchange, admission: Admission, tries: Tries, tokens: int
+) -> Coroutine[Any, Any, None] | None:
+    """Do so when it is not known beforehand that there is room."""
+    gateway, key, alias = exchange.gateway, admission.key, tries.alias
+    clock, limiter = gateway.clock, gateway.limiter
+    now_s = clock.now_s()
+    subjects = limiter.subjects(key, alias.name, alias.settings.limits)
+    admission.meter = limiter.own_meter(key)  # which is there now
     if gateway.peers is not None and lacking(subjects, tokens, now_s, clock.unix_s()):
         return _ask_others(exchange, subjects, tries, tokens)
     if _enter(exchange, subjects, tokens, now_s):

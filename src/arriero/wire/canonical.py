@@ -5,7 +5,7 @@ those and decodes what comes back into `Chunk` or `Vectors`. Nothing is ever tra
 None always means "the client did not say", so that a model's own defaults stay in force.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -114,6 +114,7 @@ class Chat(msgspec.Struct, kw_only=True):
 class Completion(msgspec.Struct, kw_only=True):
     """A prompt to continue through the model's template, with an optional suffix (fill in)."""
 
+    text_only: ClassVar[bool] = True
     model: str
     prompt: str
     suffix: str = ""
@@ -131,6 +132,7 @@ class Completion(msgspec.Struct, kw_only=True):
 class Embedding(msgspec.Struct, kw_only=True):
     """Texts to embed; `encoding` is how the client wants its vectors written, never streamed."""
 
+    text_only: ClassVar[Literal[False]] = False  # as there is no text to come
     model: str
     inputs: list[str]
     stream: Literal[False] = False
