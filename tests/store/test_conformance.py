@@ -9,17 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arriero.core.keys import Key, Limits
+from arriero.store import usage
 from arriero.store.port import (
     AuditEntry,
     KeyConflict,
     KeyUnreadable,
     Store,
+    UsageBatch,
     UsageDay,
     UsageField,
     UsageQuery,
     UsageRow,
 )
-from arriero.store.usage import batches
 
 NOON = 1_800_000_000.0  # 2027-01-15, 08:00 UTC
 FULL = Key(
@@ -72,7 +73,9 @@ def row(number: int = 0, **more: object) -> UsageRow:
 
 
 def add(store: Store, rows: Sequence[UsageRow]) -> None:
-    store.add_usage(list(batches(rows)))
+    batch = UsageBatch()
+    usage.add(batch, rows)
+    store.add_usage(batch)
 
 
 # -- pepper

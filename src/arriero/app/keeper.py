@@ -9,7 +9,6 @@ says so; changes of keys are refused meanwhile.
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,11 +30,10 @@ from arriero.store.port import (
     UsageRow,
 )
 from arriero.store.thread import StoreThread
-from arriero.store.usage import batches
+from arriero.store.usage import add, join
 
 INTERVAL_S = 0.5  # between two looks: a key that another gateway revokes stops within a second
 PENDING_MAX = 200_000  # requests to be written; about 40 MB while the store is away
-WRITTEN_MAX = 2_000  # requests at once
 USAGE_ROWS_MAX = 1_000_000  # of a month, read at the start
 PEPPER_BYTES = 32
 STORE_FILE = "arriero.db"  # in the state directory
@@ -54,8 +52,8 @@ class Keeper:
         self._thread = thread
         self._clock = clock
         self._seq = seq  # of the last change of a key that the ring has seen
-        self._pending: deque[UsageBatch] = deque()
-        self._pending_count = 0
+        self._pending = UsageBatch()
+        self._pending_count = 0  # of it, and of what is being written
         self._pruned_s = -PRUNE_INTERVAL_S
         self.ring = ring
         self.is_up = True
@@ -169,7 +167,7 @@ class Keeper:
         if self._pending_count >= PENDING_MAX:
             self.dropped += len(rows)
             return
-        self._pending.extend(batches(rows))
+        add(self._pending, rows)
         self._pending_count += len(rows)
 
     async def run(self, usage_days: Callable[[], int]) -> None:
@@ -195,17 +193,19 @@ class Keeper:
         await self._thread.close()
 
     async def _write_usage(self) -> None:
-        while self._pending:
-            taken: list[UsageBatch] = []
-            count = 0
-            while self._pending and count < WRITTEN_MAX:
-                taken.append(self._pending.popleft())
-                count += taken[-1].requests
-            with ExitStack() as undo:  # also when cancelled: it may not have been written
-                undo.callback(self._pending.extendleft, reversed(taken))
-                await self._thread.call(_writing(taken))
-                undo.pop_all()
-            self._pending_count -= count
+        """Write what there is, in one transaction: each costs a sync, and turns of two threads."""
+        taken, self._pending = self._pending, UsageBatch()
+        if not taken.requests:
+            return
+        with ExitStack() as undo:  # also when cancelled: it may not have been written
+            undo.callback(self._put_back, taken)
+            await self._thread.call(_writing(taken))
+            undo.pop_all()
+        self._pending_count -= taken.requests
+
+    def _put_back(self, taken: UsageBatch) -> None:
+        join(taken, self._pending)
+        self._pending = taken
 
     async def _prune(self, usage_days: int) -> None:
         now_s = self._clock.now_s()
@@ -251,7 +251,7 @@ def _sums(days: Sequence[UsageDay], today: str) -> list[tuple[str, str, int, int
     return [(*place, *both) for place, both in sums.items()]
 
 
-def _writing(taken: Sequence[UsageBatch]) -> Callable[[Store], None]:
+def _writing(taken: UsageBatch) -> Callable[[Store], None]:
     return lambda store: store.add_usage(taken)
 
 

@@ -4,7 +4,7 @@ All methods block and belong to the store's own thread (`store.thread`). Times a
 Every method raises StoreUnavailable when the database cannot be asked.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import msgspec
@@ -74,18 +74,25 @@ class UsageRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
 UsagePlace = tuple[float, str, str, str, str]
 
 
-class UsageBatch(msgspec.Struct, frozen=True):
-    """Requests that were settled together, ready to be written (`store.usage.batches`).
+class UsagePage(msgspec.Struct):
+    """Requests that are kept together."""
+
+    rows: list[bytes]  # elements of a JSON array, some in each
+    requests: int
+    first_at: float
+    last_at: float
+
+
+class UsageBatch(msgspec.Struct):
+    """Requests that are written at once, ready to be (`store.usage`).
 
     Until they are written, some thousands of objects would fill the processor's caches, and each
     request would be given memory that is in none of them.
     """
 
-    rows: bytes  # elements of a JSON array, which has at most one page of them
-    requests: int
-    first_at: float
-    last_at: float
-    sums: dict[UsagePlace, list[int]]  # in the order of `store.usage.SUMS`
+    pages: list[UsagePage] = []
+    sums: dict[UsagePlace, list[int]] = {}  # in the order of `store.usage.SUMS`
+    requests: int = 0
 
 
 class UsageDay(msgspec.Struct, frozen=True, gc=False):
@@ -171,7 +178,7 @@ class Store(Protocol):
         """Return audit entries, the newest first."""
         ...
 
-    def add_usage(self, batches: Sequence[UsageBatch]) -> None:
+    def add_usage(self, batch: UsageBatch) -> None:
         """Write requests and add them to their days, all or nothing."""
         ...
 

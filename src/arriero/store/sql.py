@@ -229,9 +229,9 @@ class SqlStore:
 
     # -- usage
 
-    def add_usage(self, batches: Sequence[UsageBatch]) -> None:
+    def add_usage(self, batch: UsageBatch) -> None:
         """Write requests and add them to their days, all or nothing."""
-        pages, days = list(usage.pages(batches)), usage.days(batches)
+        pages, days = usage.pages(batch), usage.days(batch)
         with self._database.transaction():
             self._database.run_many(_ADD_PAGE, pages)
             self._database.run_many(_ADD_DAY, days)

@@ -2,17 +2,23 @@
 
 One row of a table for each request costs most of what writing usage costs, in the database and in
 its index. So what is written at once goes into a few pages, each of them a JSON array of requests.
-What is settled together is a batch, of which pages are put together.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from arriero.core.limits import day_of
-from arriero.store.port import StoreError, UsageBatch, UsagePlace, UsageQuery, UsageRow
+from arriero.store.port import (
+    StoreError,
+    UsageBatch,
+    UsagePage,
+    UsagePlace,
+    UsageQuery,
+    UsageRow,
+)
 
 # Encoding one page takes a tenth of a millisecond, for which the event loop's thread waits.
 PAGE_ROWS = 500
@@ -27,39 +33,37 @@ _encode = msgspec.json.Encoder().encode
 _rows = msgspec.json.Decoder(list[UsageRow])
 
 
-def batches(rows: Sequence[UsageRow]) -> Iterator[UsageBatch]:
-    """Return these requests in their order, as they will be written."""
+def add(batch: UsageBatch, rows: Sequence[UsageRow]) -> None:
+    """Let these requests be written with those of a batch, after them."""
     for at in range(0, len(rows), PAGE_ROWS):
         some = rows[at : at + PAGE_ROWS]
         times = [row.at_unix_s for row in some]
-        yield UsageBatch(_encode(some)[1:-1], len(some), min(times), max(times), _sums(some))
+        page = UsagePage([_encode(some)[1:-1]], len(some), min(times), max(times))
+        if batch.pages and batch.pages[-1].requests + page.requests <= PAGE_ROWS:
+            _extend(batch.pages[-1], page)
+        else:
+            batch.pages.append(page)
+    _add_up(batch.sums, rows)
+    batch.requests += len(rows)
 
 
-def pages(written: Iterable[UsageBatch]) -> Iterator[dict[str, Any]]:
-    """Return the columns of the pages that hold these requests, in their order."""
-    page: list[UsageBatch] = []
-    requests = 0
-    for batch in written:
-        if requests + batch.requests > PAGE_ROWS:
-            yield _page(page, requests)
-            page, requests = [], 0
-        page.append(batch)
-        requests += batch.requests
-    if page:
-        yield _page(page, requests)
+def join(batch: UsageBatch, later: UsageBatch) -> None:
+    """Let the requests of another batch be written with those of this one, after them."""
+    batch.pages += later.pages
+    for place, more in later.sums.items():
+        before = batch.sums.setdefault(place, [0] * len(SUMS))
+        before[:] = map(int.__add__, before, more)
+    batch.requests += later.requests
 
 
-def _page(written: list[UsageBatch], requests: int) -> dict[str, Any]:
-    return {
-        "first_at": min(batch.first_at for batch in written),
-        "last_at": max(batch.last_at for batch in written),
-        "requests": requests,
-        "document": f"[{b','.join(batch.rows for batch in written).decode()}]",
-    }
+def _extend(page: UsagePage, later: UsagePage) -> None:
+    page.rows += later.rows
+    page.requests += later.requests
+    page.first_at = min(page.first_at, later.first_at)
+    page.last_at = max(page.last_at, later.last_at)
 
 
-def _sums(rows: Sequence[UsageRow]) -> dict[UsagePlace, list[int]]:
-    sums: dict[UsagePlace, list[int]] = {}
+def _add_up(sums: dict[UsagePlace, list[int]], rows: Sequence[UsageRow]) -> None:
     for row in rows:
         place = row.at_unix_s // _DAY_S, row.key_id, row.user, row.alias, row.backend
         added = sums.get(place)
@@ -70,23 +74,30 @@ def _sums(rows: Sequence[UsageRow]) -> dict[UsagePlace, list[int]]:
         added[2] += row.prompt_tokens
         added[3] += row.cached_tokens
         added[4] += row.completion_tokens
-    return sums
 
 
-def days(written: Iterable[UsageBatch]) -> list[dict[str, Any]]:
+def pages(batch: UsageBatch) -> list[dict[str, Any]]:
+    """Return the columns of the pages that hold these requests, in their order."""
+    return [
+        {
+            "first_at": page.first_at,
+            "last_at": page.last_at,
+            "requests": page.requests,
+            "document": f"[{b','.join(page.rows).decode()}]",
+        }
+        for page in batch.pages
+    ]
+
+
+def days(batch: UsageBatch) -> list[dict[str, Any]]:
     """Return the sums of these requests by day and place.
 
     They are in one order everywhere, or two gateways would wait for each other's rows for ever.
     """
-    sums: dict[UsagePlace, list[int]] = {}
-    for batch in written:
-        for place, more in batch.sums.items():
-            before = sums.get(place)
-            sums[place] = more if before is None else [*map(sum, zip(before, more, strict=True))]
     return [
         dict(zip(_PLACE, (day_of(place[0] * _DAY_S), *place[1:]), strict=True))
         | dict(zip(SUMS, added, strict=True))
-        for place, added in sorted(sums.items())
+        for place, added in sorted(batch.sums.items())
     ]
 
 
