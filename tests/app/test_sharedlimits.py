@@ -92,7 +92,7 @@ def test_workers_decide_as_one_would(
 ) -> None:
     """Whichever worker a request comes to, however long ends take, and whatever they used."""
     shared, alone, now_s = Shared(), Limiter(), 1000.0
-    pending: list[tuple[SharedHolds, Reservation, Reservation]] = []
+    pending: list[tuple[Reservation, Reservation]] = []
     try:
         for worker, pause_s, tokens, used in steps:
             now_s += pause_s
@@ -102,11 +102,10 @@ def test_workers_decide_as_one_would(
                 assert one == many
             else:
                 assert headers(one) == headers(many)
-                pending.append((SharedHolds(shared.meters[worker]), one, many))
+                pending.append((one, many))
             if used >= 0 and pending:
-                holds, one, many = pending.pop(0)
-                one.settle(used)
-                holds.settle(many, used)
+                for reservation in pending.pop(0):
+                    reservation.settle(used)
     finally:
         shared.close()
 
@@ -188,7 +187,8 @@ async def test_a_free_place_goes_to_who_has_waited_longest(shared: Shared) -> No
     early = wait(theirs, second, 1.0)
     shared.ms += 5
     late = wait(ours, first, 1.1)
-    ours.settle(running, 1)
+    running.settle(1)
+    ours.ended(running.subjects)
     assert shared.rung(1)
     ours._advance_all()
     came = [early.came, late.came]
@@ -206,7 +206,8 @@ async def test_a_place_that_is_not_fetched_goes_to_the_next(shared: Shared) -> N
     hangs = wait(theirs, second, 1.0)
     shared.ms += 5
     waits = wait(ours, first, 1.1)
-    ours.settle(running, 1)
+    running.settle(1)
+    ours.ended(running.subjects)
     ours._advance_all()
     came = [waits.came]
     shared.ms += 20

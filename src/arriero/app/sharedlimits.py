@@ -27,7 +27,7 @@ from arriero.base.errors import RateLimited
 from arriero.config.settings import Limits
 from arriero.core.budgets import Budget
 from arriero.core.limits import Limiter, day_of
-from arriero.core.meter import Meter, Reservation, Subject, Tab, Taken
+from arriero.core.meter import Meter, Reservation, Subject, Tab
 from arriero.core.window import WINDOW_S, Window
 from arriero.server.holds import Held, Holds
 
@@ -251,6 +251,17 @@ class SharedMeter(Meter):
         return not self.is_ours or self.memory.rests(self._row, int(now_s))
 
 
+class SharedReservation(Reservation):
+    """What one request of one of several workers was let in for."""
+
+    def settle(self, tokens: int) -> None:
+        """Replace the estimate by what was used, and count no longer among those under way."""
+        meter = self.subjects[0].meter
+        assert isinstance(meter, SharedMeter)
+        with meter.memory.lock:
+            Reservation.settle(self, min(tokens, AMOUNT_MAX))
+
+
 class SharedLimiter(Limiter):
     """The meters of all subjects, for one of several workers."""
 
@@ -276,8 +287,9 @@ class SharedLimiter(Limiter):
                     day, one = day_of(unix_s), subjects[0]
                     assert isinstance(one.meter, SharedMeter)
                     if one.meter.take_at_once(one.limits, tokens, int(now_s), day):
-                        return Reservation(subjects, now_s, day, tokens)
-                return super().admit(subjects, tokens, now_s, unix_s)
+                        return SharedReservation(subjects, now_s, day, tokens)
+                super().admit(subjects, tokens, now_s, unix_s)
+                return SharedReservation(subjects, now_s, day_of(unix_s), tokens)
         except MetersFull:
             raise RateLimited(
                 "too many keys and models have limits that are in use", retry_after_s=WINDOW_S
@@ -334,11 +346,6 @@ class SharedHolds(Holds):
             if subject.meter not in self._lines:
                 _want(subject.meter, waiting=False)
         return subject
-
-    def settle(self, reservation: Reservation | Taken, tokens: int) -> None:
-        """End a request, and let those go on for whom there is room now."""
-        with self._lock:
-            super().settle(reservation, min(tokens, AMOUNT_MAX))
 
     def sweep(self) -> None:
         """Look whether there is room: a place that was kept for another worker may be free."""

@@ -147,7 +147,7 @@ class Subject(msgspec.Struct, frozen=True, eq=False):
     meter: Meter
 
 
-class Moment(msgspec.Struct, frozen=True):
+class Moment(msgspec.Struct, frozen=True, gc=False):
     """A second, in which a tab is open, and its day (YYYY-MM-DD)."""
 
     second: int
@@ -238,7 +238,7 @@ class Tab:
         self.meter.add_tokens(moment.second, self._tokens - self.tokens_left)
 
 
-class Taken(msgspec.Struct, eq=False):
+class Taken(msgspec.Struct, eq=False, gc=False):
     """What one request was let in for by a tab; settled once, as a `Reservation`."""
 
     tab: Tab

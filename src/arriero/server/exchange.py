@@ -350,9 +350,11 @@ class Exchange(msgspec.Struct, eq=False):
         if self.charge is not None:
             self.charge.settle(work_of(record, self.charge.cost))
         gateway = self.gateway
-        if self.reservation is not None:
-            used = record.prompt_tokens + record.completion_tokens
-            gateway.holds.settle(self.reservation, used)
+        reservation = self.reservation
+        if reservation is not None:
+            reservation.settle(record.prompt_tokens + record.completion_tokens)
+            if gateway.holds.waiting:
+                gateway.holds.ended(reservation.subjects)
         gateway.counters.requests_open -= 1
         if self._streaming:
             gateway.counters.streams_open -= 1

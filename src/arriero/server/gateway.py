@@ -29,7 +29,7 @@ from arriero.wire.openai_answer import encode_models
 
 LEFTOVER_S_MAX = 60.0
 LEFTOVER_BYTES_MAX = 65_536
-SETTLED_MAX = 64
+SETTLED_MAX = 128
 
 
 class Runtime:

@@ -7,11 +7,11 @@ Where there are several gateways, first come is so at all of them together (`cor
 
 import asyncio
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import partial
 
 from arriero.base.errors import QueueTimeout
-from arriero.core.meter import Meter, Reservation, Subject, Taken
+from arriero.core.meter import Meter, Reservation, Subject
 from arriero.server.dispatch import Waiter
 
 RETRY_AFTER_S = 5  # nobody knows when one of the others ends
@@ -100,11 +100,9 @@ class Holds:
             subject.meter.permits.leave(held)
         return subject
 
-    def settle(self, reservation: Reservation | Taken, tokens: int) -> None:
-        """End a request, and let those go on for whom there is room now."""
-        reservation.settle(tokens)
-        if self._lines:
-            self._vacate(*(subject.meter for subject in reservation.subjects))
+    def ended(self, subjects: Iterable[Subject]) -> None:
+        """Let those go on for whom there is room now that a request of these was settled."""
+        self._vacate(*(subject.meter for subject in subjects))
 
     def sweep(self) -> None:
         """Look whether there is room that nobody told of; alone, there never is."""
