@@ -22,8 +22,12 @@ def reserve(
     That is the other gateways' answer, or that enough of the others have ended. Raises RateLimited,
     BudgetExceeded; waiting does, too, and QueueTimeout. The exchange settles it, however it ends.
     """
-    gateway, meter, of_model = exchange.gateway, admission.meter, tries.alias.settings.limits
-    if meter is not None and of_model is None and not gateway.holds.waiting:
+    meter = admission.meter
+    if (
+        meter is not None
+        and tries.alias.settings.limits is None
+        and not exchange.gateway.holds.waiting
+    ):
         # A request counts from when it came, which is now, unless its body was slow.
         taken = meter.tab.take(tokens, exchange.started_s)
         if taken is not None:
