@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -118,6 +119,33 @@ async def test_usage_is_written_at_the_latest_at_the_end(url: str) -> None:
     again = await opened(url)
     found = await again.ask(lambda store: store.usage_requests(UsageQuery()))
     assert len({one.request_id for one in found}) == 5000
+    await again.close()
+
+
+async def test_usage_that_is_being_written_at_the_end_is_written_once(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "INTERVAL_S", 0.01)
+    keeper = await opened(url)
+    other = sqlite3.connect(tmp_path / "arriero.db", isolation_level=None)
+    other.execute("begin immediate")  # the keeper's own transaction waits for the end of this one
+    keeper.take([record(n) for n in range(3)])
+    task = asyncio.create_task(keeper.run(lambda: 30))
+    while keeper._pending.requests:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.001)
+    keeper.take([record(3)])
+    task.cancel()
+    await asyncio.sleep(0.05)
+    other.execute("rollback")
+    other.close()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await keeper.close()
+    again = await opened(url)
+    found = await again.ask(lambda store: store.usage_requests(UsageQuery()))
+    days = await again.ask(lambda store: store.usage_days(UsageQuery()))
+    assert [one.request_id for one in found] == ["r3", "r2", "r1", "r0"]
+    assert sum(day.requests for day in days) == 4
     await again.close()
 
 

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -197,15 +196,18 @@ class Keeper:
         taken, self._pending = self._pending, UsageBatch()
         if not taken.requests:
             return
-        with ExitStack() as undo:  # also when cancelled: it may not have been written
-            undo.callback(self._put_back, taken)
-            await self._thread.call(_writing(taken))
-            undo.pop_all()
-        self._pending_count -= taken.requests
-
-    def _put_back(self, taken: UsageBatch) -> None:
-        join(taken, self._pending)
-        self._pending = taken
+        writing = self._thread.start(_writing(taken))
+        try:
+            await asyncio.shield(writing)
+        finally:
+            # When cancelled, too: the thread finishes what it has begun, and what was written then
+            # must not be written again at the end.
+            await asyncio.wait([writing])
+            if writing.exception() is None:
+                self._pending_count -= taken.requests
+            else:
+                join(taken, self._pending)
+                self._pending = taken
 
     async def _prune(self, usage_days: int) -> None:
         now_s = self._clock.now_s()

@@ -29,9 +29,16 @@ class StoreThread:
             undo.pop_all()
         return cls(store, thread)
 
+    def start(self, ask: Callable[[Store], T]) -> asyncio.Future[T]:
+        """Give the store to `ask`; what it returns, or raises, is the future's.
+
+        Once begun it is done to its end, whether or not somebody waits for that.
+        """
+        return asyncio.get_running_loop().run_in_executor(self._thread, ask, self._store)
+
     async def call(self, ask: Callable[[Store], T]) -> T:
         """Return what `ask` returns when it is given the store. Raises StoreError."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, ask, self._store)
+        return await self.start(ask)
 
     async def close(self) -> None:
         """Finish what was asked, and let go of the database."""
