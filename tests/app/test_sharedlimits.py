@@ -110,6 +110,15 @@ def test_workers_decide_as_one_would(
         shared.close()
 
 
+def test_a_key_with_limits_for_another_model_only_is_let_in_and_settled(shared: Shared) -> None:
+    limiter = shared.limiters[0]
+    key = Key(id="key-1", digest=b"", per_model={"other": Limits(requests_per_minute=1)})
+    nobody = limiter.subjects(key, "m", None)
+    assert nobody == ()
+    for _ in range(2):
+        limiter.admit(nobody, 5, 1.0, NOON).settle(7)
+
+
 def test_a_restart_is_told_of_what_was_used(shared: Shared) -> None:
     first, second = shared.limiters
     first.restore(("key-1", ""), "2027-01-15", 60, 90)

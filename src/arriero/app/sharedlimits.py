@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import ClassVar, Final
 
+from arriero.app.locked import Lock
 from arriero.app.meters import (
     BUCKETS,
     CELLS,
@@ -251,14 +252,14 @@ class SharedMeter(Meter):
         return not self.is_ours or self.memory.rests(self._row, int(now_s))
 
 
-class SharedReservation(Reservation):
+class SharedReservation(Reservation, kw_only=True):
     """What one request of one of several workers was let in for."""
+
+    lock: Lock
 
     def settle(self, tokens: int) -> None:
         """Replace the estimate by what was used, and count no longer among those under way."""
-        meter = self.subjects[0].meter
-        assert isinstance(meter, SharedMeter)
-        with meter.memory.lock:
+        with self.lock:
             Reservation.settle(self, min(tokens, AMOUNT_MAX))
 
 
@@ -280,20 +281,16 @@ class SharedLimiter(Limiter):
         self, subjects: tuple[Subject, ...], tokens: int, now_s: float, unix_s: float
     ) -> Reservation:
         """Let a request in, if that does not exceed what all workers may. Raises as in `admit`."""
-        tokens = min(tokens, AMOUNT_MAX)
+        tokens, day = min(tokens, AMOUNT_MAX), day_of(unix_s)
         try:
             with self._memory.lock:
-                if len(subjects) == 1:
-                    day, one = day_of(unix_s), subjects[0]
-                    assert isinstance(one.meter, SharedMeter)
-                    if one.meter.take_at_once(one.limits, tokens, int(now_s), day):
-                        return SharedReservation(subjects, now_s, day, tokens)
-                super().admit(subjects, tokens, now_s, unix_s)
-                return SharedReservation(subjects, now_s, day_of(unix_s), tokens)
+                if not _is_let_in_at_once(subjects, tokens, int(now_s), day):
+                    super().admit(subjects, tokens, now_s, unix_s)
         except MetersFull:
             raise RateLimited(
                 "too many keys and models have limits that are in use", retry_after_s=WINDOW_S
             ) from None
+        return SharedReservation(subjects, now_s, day, tokens, lock=self._memory.lock)
 
     def restore(self, place: tuple[str, str], day: str, day_tokens: int, month_tokens: int) -> None:
         """Take over the sums of before the workers began; only one of them does that."""
@@ -311,6 +308,15 @@ class SharedLimiter(Limiter):
                 self.forget(place)
         if len(meters) < PRUNED_MAX:
             self._round = iter(list(self._meters.items()))
+
+
+def _is_let_in_at_once(subjects: tuple[Subject, ...], tokens: int, second: int, day: str) -> bool:
+    """Let a request in that has the limits of one subject, unless something has to be looked at."""
+    if len(subjects) != 1:
+        return False
+    (one,) = subjects
+    assert isinstance(one.meter, SharedMeter)
+    return one.meter.take_at_once(one.limits, tokens, second, day)
 
 
 class SharedHolds(Holds):
