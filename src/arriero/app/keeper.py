@@ -18,6 +18,7 @@ from arriero.config.settings import Store as StoreSettings
 from arriero.core.keys import Key, KeyRing
 from arriero.core.limits import Limiter, day_of
 from arriero.core.record import Record
+from arriero.store import usage
 from arriero.store.port import (
     AuditEntry,
     Changes,
@@ -29,7 +30,6 @@ from arriero.store.port import (
     UsageRow,
 )
 from arriero.store.thread import StoreThread
-from arriero.store.usage import add, join
 
 INTERVAL_S = 0.5  # between two looks: a key that another gateway revokes stops within a second
 PENDING_MAX = 200_000  # requests to be written; about 40 MB while the store is away
@@ -166,7 +166,7 @@ class Keeper:
         if self._pending_count >= PENDING_MAX:
             self.dropped += len(rows)
             return
-        add(self._pending, rows)
+        usage.add(self._pending, rows)
         self._pending_count += len(rows)
 
     async def run(self, usage_days: Callable[[], int]) -> None:
@@ -206,7 +206,7 @@ class Keeper:
             if writing.exception() is None:
                 self._pending_count -= taken.requests
             else:
-                join(taken, self._pending)
+                usage.join(taken, self._pending)
                 self._pending = taken
 
     async def _prune(self, usage_days: int) -> None:
